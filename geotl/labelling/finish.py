@@ -39,6 +39,7 @@ FILES: Mapping[str, str] = {  # to show in the page, and where they are in the p
 }
 _LAYER = "labels"
 _STAGE, _SOURCE, _COMPLETE, _DONE = ".finish", "source.json", "complete", "metrics.json"
+_CHANGED = "; the labels have changed meanwhile: this is of those at the beginning"
 _NOT_MOVED = frozenset({LABELS, CLASSES, _SOURCE, _COMPLETE})
 
 
@@ -60,7 +61,7 @@ class Finisher:
 
         Args:
             folder: of the project; labels.gpkg and classes.json are up to date.
-            publish: takes events `finish` with a line of what is done now.
+            publish: takes events `finish` with a line of what is done now, at last the result.
 
         Returns:
             Names of files to show, as in `FILES`.
@@ -81,10 +82,10 @@ class Finisher:
             self._commands.run(stage, run_command(resume=(stage / RUN).exists()), say)
         if not (stage / MAP).exists():
             self._commands.run(stage, map_command(self._inputs), say)
-        if _state(folder, self._inputs) != state:
-            say("the labels have changed meanwhile; this is of those at the beginning")
+        changed = _state(folder, self._inputs) != state
         _complete(stage)
         settle(folder)
+        say(_result(folder) + (_CHANGED if changed else ""))
         return [name for name, place in FILES.items() if (folder / place).exists()]
 
     def close(self) -> None:
@@ -188,6 +189,11 @@ def _state(folder: Path, inputs: ProjectInputs) -> str:
     """What the results depend on, as text; results of an equal text are the same."""
     files = {name: sha256_of(folder / name) for name in (LABELS, CLASSES)}
     return json_text({"geotl": __version__, **files, **asdict(inputs)})
+
+
+def _result(folder: Path) -> str:
+    """What the run of a finished project came to, as `geotl run` prints it."""
+    return str(json.loads(_text(folder / RUN / _DONE))["headline"])
 
 
 def _text(path: Path) -> str:

@@ -316,8 +316,7 @@ def _finished(session: Session) -> None:
     try:
         session.project.flush()
         names = session.parts.finish(session.project.folder, publish)
-        last = session.events.last()["finish"]["line"]
-        line = last if session.project.mode == "sample" else ""  # the map's accuracy
+        line = session.events.last()["finish"]["line"]  # the result, which comes last
         publish("finish", state="done", line=line, files=[one for one in names if one in FILES])
     except GeoTLError as error:
         _publish_failure(session, "; ".join(str(error).splitlines()))

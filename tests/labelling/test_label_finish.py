@@ -114,6 +114,8 @@ def test_a_project_ends_with_recipe_model_map_and_report(
     assert not [name for name in there if name.startswith(".")]
     assert (folder / "run" / "report.html").exists()
     assert any("fold 5/5" in line for line in heard.lines)
+    metrics = json.loads((folder / "run" / "metrics.json").read_text())
+    assert heard.lines[-1] == metrics["headline"] != ""
 
 
 def test_the_map_has_the_names_and_colours_of_the_page(

@@ -115,11 +115,12 @@ export function offerFinish(session) {
 function showFinish({state, line, files}, words) {
   find('finish-part').hidden = false;
   find('finish').disabled = state === 'running';
-  find('finish-state').textContent = line || words[state];
+  const text = state === 'done' ? `${words.done} ${line}` : line || words[state];
+  find('finish-state').textContent = text;
   const isPage = name => name.endsWith('.html');
   fill(find('finish-files'), (files ?? []).map(name => make('li', {}, isPage(name)
     ? make('a', {href: `files/${name.split('/').pop()}`, target: '_blank', rel: 'noopener'}, name) : name)));
-  if (state !== 'running') say(line || words[state]);
+  if (state !== 'running') say(text);
 }
 
 /** What is saved, who has the pen, whether the server answers. */
