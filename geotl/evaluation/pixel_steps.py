@@ -178,14 +178,23 @@ def _on_method(ahead: tuple[str, Interval] | None) -> Iterator[Step]:
         )
 
 
+def near_words(count: int) -> str:
+    """How many training labels lie near a test pixel, of the fold with the most.
+
+    >>> near_words(1), near_words(3)
+    ('a training label lies', 'up to 3 training labels lie')
+    """
+    return "a training label lies" if count == 1 else f"up to {count} training labels lie"
+
+
 def _on_test(findings: PixelFindings) -> Iterator[Step]:
     """Steps on the reliability of the accuracy."""
     if findings.near:
         yield Step(
             "Keep training labels away from test labels",
             f"split.buffer_m={findings.reach_m:g}",
-            f"in a fold up to {findings.near} training labels lie within the windows of a test "
-            "pixel, which may flatter the accuracy",
+            f"in a fold {near_words(findings.near)} within the windows of a test pixel, which may "
+            "flatter the accuracy",
         )
     if findings.missing:
         yield Step(

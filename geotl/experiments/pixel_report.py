@@ -16,6 +16,7 @@ from geotl.console import aligned
 from geotl.evaluation.calibration import distrust
 from geotl.evaluation.evaluate import Evaluation, plain
 from geotl.evaluation.metrics import Interval
+from geotl.evaluation.pixel_steps import near_words
 from geotl.evaluation.weighted import WeightedRows, weighted_accuracies, weighted_differences
 from geotl.experiments.draws import Draw
 from geotl.experiments.label_doubts import DOUBTFUL, LabelDoubts
@@ -206,8 +207,8 @@ class PixelOutcome:
             f"Classes tested without a training label, so counted as incorrect: {'; '.join(lost)}."
             if lost
             else "",
-            f"In a fold up to {close} training labels lie within the windows of a test pixel; set "
-            f"split.buffer_m={self.samples.reach_m:g} to exclude them."
+            f"In a fold {near_words(close)} within the windows of a test pixel; set "
+            f"split.buffer_m={self.samples.reach_m:g} to exclude such labels."
             if close
             else "",
             f"Intervals come from {self.blocks} blocks only." if self.blocks < 20 else "",

@@ -204,6 +204,8 @@ def _of_extras(scene: Imagery) -> dict[str, str]:
 def partial_words(sheet: Sheet) -> str:
     """How many of the pixels that have a class lack some bands."""
     count, total = int(sheet.partial.sum()), int(sheet.seen.sum())
+    if not count:
+        return "every pixel with a class has all bands"
     return f"{count:,} pixels ({100 * count / max(total, 1):.2g} %) lack some bands"
 
 
