@@ -5,6 +5,8 @@ import {count} from './words.js';
 /** Emits `choose` when another class is chosen. */
 export class ClassList extends EventTarget {
   #active = null;
+  #added = null; // name of a class on its way to the server
+  #kept = `geotl label ${location.pathname} class`;
   #editing = null; // id of the class whose form is open
   #form = null;
 
@@ -12,6 +14,7 @@ export class ClassList extends EventTarget {
   constructor(session, isSample) {
     super();
     Object.assign(this, {session, isSample});
+    this.#active = Number(sessionStorage.getItem(this.#kept)) || null;
     find('add-class').addEventListener('submit', event => this.#add(event));
   }
 
@@ -35,14 +38,28 @@ export class ClassList extends EventTarget {
 
   choose(id) {
     if (!this.isSample) {
-      this.#active = id;
+      this.#activate(id);
       this.show();
       say(`${this.nameOf(id)} is the active class`);
     }
     this.dispatchEvent(new CustomEvent('choose', {detail: id}));
   }
 
+  #activate(id) {
+    this.#active = id;
+    sessionStorage.setItem(this.#kept, id);
+  }
+
+  // A class that was just added is the one that is wanted next.
+  #chooseAdded() {
+    const added = this.#added && this.all.find(one => one.name === this.#added);
+    if (!added) return;
+    this.#added = null;
+    this.#activate(added.id);
+  }
+
   show() {
+    this.#chooseAdded();
     const labels = this.session.labels;
     find('no-classes').hidden = this.all.length > 0;
     fill(find('classes'), this.all.map(one => this.#row(one, labels.filter(label => label.class === one.id).length)));
@@ -80,6 +97,7 @@ export class ClassList extends EventTarget {
       warn(`There is a class ${name} already.`);
       return;
     }
+    this.#added = name.normalize('NFC').replace(/\s+/g, ' ');
     this.session.change({op: 'add_class', name});
     find('new-class').value = '';
   }

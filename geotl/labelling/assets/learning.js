@@ -20,7 +20,8 @@ export class Learning extends EventTarget {
     const heard = {
       model: this.#model, waiting: this.#waiting, progress: this.#progress, accuracy: this.#accuracy,
       curve: this.#curve, suggestions: this.#suggestions, doubts: this.#doubtful, notice: this.#notice,
-      fault: ({message}) => warn(`A fault while learning: ${message}`), problem: ({message}) => warn(message),
+      fault: ({message}) => warn(`A fault while learning: ${message}`, true),
+      problem: ({message}) => warn(message, true),
     };
     for (const [kind, show] of Object.entries(heard)) {
       session.addEventListener(`event:${kind}`, ({detail}) => show.call(this, detail));

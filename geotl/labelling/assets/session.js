@@ -6,6 +6,7 @@
 import {changeWords, middle} from './words.js';
 
 const RETRY_MS = 1000;
+const LONG_MS = 4000; // a server that is away for longer was probably ended
 
 class Unreachable extends Error {}
 
@@ -59,10 +60,12 @@ export class Session extends EventTarget {
   state = null;
   writer = null; // null until the server has said who has the pen
   offline = false;
+  isLongOffline = false;
   gone = false;
   finished = null; // the last event of finishing
   queue = [];
   #sending = false;
+  #offlineTimer = null;
   #answers = 0; // states that the server has sent so far
   #kept = `geotl label ${location.pathname}`;
 
@@ -172,6 +175,14 @@ export class Session extends EventTarget {
   #setOffline(offline) {
     if (offline === this.offline) return;
     this.offline = offline;
+    this.isLongOffline = false;
+    clearTimeout(this.#offlineTimer);
+    if (offline) this.#offlineTimer = setTimeout(() => this.#setLongOffline(), LONG_MS);
+    this.#emit('connection');
+  }
+
+  #setLongOffline() {
+    this.isLongOffline = true;
     this.#emit('connection');
   }
 
