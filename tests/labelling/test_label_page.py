@@ -245,6 +245,32 @@ def test_a_polygon_is_drawn_by_clicks_or_keys_and_left_by_escape(page: Any) -> N
     assert len(ring) == 4
 
 
+def test_a_polygon_that_crosses_itself_stays_and_its_corners_are_taken_back(page: Any) -> None:
+    add_classes(page, "water")
+    click_at(page, 300, 300)
+    saved(page, 1)
+    page.click("[data-tool=polygon]")
+    for place in ((100, 100), (200, 200), (200, 100), (100, 200)):
+        click_at(page, *place)
+        page.wait_for_timeout(300)  # or two clicks would be a double click
+    page.click("#end-polygon")
+    assert "Its sides cross" in page.inner_text("#error")
+    assert page.is_visible("#drawing")
+    page.keyboard.press("u")
+    page.focus("#map")
+    page.keyboard.press("Enter")
+    saved(page, 2)  # of the three corners that are left
+    assert len(labels_of(page)[1]["geometry"]["coordinates"][0]) == 4
+    assert page.is_hidden("#error")
+    click_at(page, 400, 400)
+    page.click("#end-polygon")
+    assert "needs three corners" in page.inner_text("#error")
+    page.focus("#map")
+    page.keyboard.press("Escape")
+    assert page.is_hidden("#drawing")
+    saved(page, 2)
+
+
 def test_a_double_click_ends_a_polygon_and_sets_no_second_point(page: Any) -> None:
     add_classes(page, "water")
     page.click("[data-tool=polygon]")

@@ -116,7 +116,7 @@ function showPointer(at) {
 }
 
 const act = {
-  undo: () => session.undo(),
+  undo: () => tools.takeCornerBack() || session.undo(),
   redo: () => session.redo(),
   next: () => (isSample ? sample : learning).goToNext(),
   tool: name => !isSample && tools.take(name),
@@ -153,6 +153,7 @@ learning.addEventListener('doubts', showAll);
 for (const button of document.querySelectorAll('[data-tool]')) {
   button.addEventListener('click', () => tools.take(button.dataset.tool));
 }
+find('undo').addEventListener('click', () => act.undo());
 find('end-polygon').addEventListener('click', () => tools.endPolygon());
 find('leave-polygon').addEventListener('click', () => tools.cancel());
 find('delete-label').addEventListener('click', () => tools.deleteSelected());

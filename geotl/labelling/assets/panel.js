@@ -141,7 +141,6 @@ export function followSession(session) {
   session.addEventListener('made', settle);
   find('take').addEventListener('click', () => session.take());
   find('close-error').addEventListener('click', () => warn(''));
-  find('undo').addEventListener('click', () => session.undo());
   find('redo').addEventListener('click', () => session.redo());
 }
 
