@@ -340,10 +340,37 @@ def test_classes_are_renamed_recoloured_merged_and_deleted(page: Any) -> None:
     page.click(".edit >> text=Delete class")
     becomes(page, "geotl.session.state.classes.length === 2")
     page.click("[aria-label='Edit lake']")
+    assert page.is_disabled(".edit >> text=/^Merge$/")  # until a class is chosen
+    page.select_option(".edit select", label="wood")
     page.click(".edit >> text=/^Merge$/")
     becomes(page, "geotl.session.state.classes.length === 1")
     assert page.inner_text("#classes .name") == "wood"
     assert page.inner_text("#classes .count") == "1 label"
+
+
+def test_a_refused_name_stays_in_its_form_with_the_reason(page: Any, pages: Pages) -> None:
+    add_classes(page, "water", "wood")
+    page.click("[aria-label='Edit water']")
+    page.fill(".edit input[type=text]", "Wood")
+    page.keyboard.press("Enter")
+    becomes(page, "document.querySelector('.edit .fault')?.textContent.includes('there already')")
+    page.keyboard.type("2p")
+    assert page.input_value(".edit input[type=text]") == "Wood2p"
+    assert page.evaluate(ACTIVE) == "water"
+    page.keyboard.press("Enter")
+    becomes(page, "geotl.session.state.classes[0].name === 'Wood2p'")
+    page.wait_for_selector(".edit", state="detached")
+    pages.faults[:] = [one for one in pages.faults if "422" not in one]
+
+
+def test_undo_names_what_was_undone_and_a_tenth_class_has_no_key(page: Any) -> None:
+    add_classes(page, *"abcdefghij")
+    assert page.locator("#classes kbd").all_inner_texts() == list("123456789")
+    click_at(page, 100, 100)
+    saved(page, 1)
+    page.keyboard.press("u")
+    said(page, "undone: point at column ")
+    said(page, "(a) removed")
 
 
 def test_a_class_name_of_html_is_shown_as_text(page: Any) -> None:
@@ -426,8 +453,7 @@ def test_a_change_that_cannot_be_made_is_reported(page: Any, pages: Pages) -> No
     add_classes(page, "water")
     page.evaluate("geotl.session.change({op: 'delete', id: 99})")
     page.wait_for_selector("#error", state="visible")
-    assert "Not made" in page.inner_text("#error")
-    assert "no label 99" in page.inner_text("#error")
+    assert "The label was not deleted: no label 99" in page.inner_text("#error")
     click_at(page, 100, 100)
     saved(page, 1)
     pages.faults[:] = [one for one in pages.faults if "422" not in one]
@@ -469,13 +495,16 @@ def test_accuracy_curve_doubts_and_places_are_shown(page: Any, served: Served) -
         classes={"water": {"recall": 0.8, "precision": None, "labels": 3}},
         labels=12,
         blocks=4,
+        stage="full",
     )
     points = [{"labels": n, "value": n / 40, "low": n / 50, "high": n / 30} for n in (10, 20, 30)]
     publish("curve", points=points)
     publish("doubts", labels=[{"id": 1, "looks_like": "wood", "probability": 0.91}])
     page.wait_for_selector("#doubts li")
     words = page.inner_text("#accuracy-words")
-    assert words.startswith("82 % [74, 90] of places correct, blocked")
+    assert words.startswith(
+        "82 % [74, 90: 95 % interval] of places correct by all members, blocked"
+    )
     assert "88 % [74, 90] if test places may lie beside training ones" in words
     assert "From 12 labels in 4 blocks" in words
     assert page.locator("#accuracy-classes td").all_inner_texts() == ["3", "80 %", "–"]

@@ -9,7 +9,7 @@ import {Sample} from './sample.js';
 import {SceneMap} from './scene_map.js';
 import {Session} from './session.js';
 import {Tools} from './tools.js';
-import {changeWords, metres, middle, percent, place, roundBelow} from './words.js';
+import {changeWords, differenceWords, metres, middle, percent, place, roundBelow} from './words.js';
 
 const session = new Session();
 followSession(session);
@@ -139,7 +139,8 @@ function sayMade({entry, before}) {
   const old = new Set(before.labels.map(one => one.id));
   const added = session.state.labels.find(one => !old.has(one.id));
   const isAdd = entry.changes[0].op === 'add' && added;
-  const words = isAdd ? `${added.geometry.type.toLowerCase()} ${added.id}: ${classes.nameOf(added.class)}`
+  const isBack = {undo: 'undone', redo: 'made again'}[entry.path];
+  const words = isBack ? `${isBack}: ${differenceWords(before, session.state)}` : isAdd ? `${added.geometry.type.toLowerCase()} ${added.id}: ${classes.nameOf(added.class)}`
     : entry.changes.map(one => changeWords(one, before)).join(', ');
   say(learning.revision === null ? words : `${words}; map follows`);
 }

@@ -64,8 +64,8 @@ export class Learning extends EventTarget {
     this.version = version;
     this.map.showVersion(version);
     const names = Object.entries(members ?? {}).filter(([, weight]) => weight > 0).map(([name]) => name);
-    find('model-state').textContent = `${STAGE[stage] ?? stage} in ${seconds.toFixed(1)} s`
-      + `${names.length ? `, from ${names.join(', ').replaceAll('_', ' ')}` : ''}.`;
+    find('model-state').textContent = `${STAGE[stage] ?? stage} in ${seconds.toFixed(1)} s.`
+      + `${names.length ? ` Methods: ${names.join(', ').replaceAll('_', ' ')}.` : ''}`;
   }
 
   // Without labels enough there is no map: an older one is taken away.
