@@ -303,6 +303,41 @@ def test_layers_are_shown_hidden_and_made_clearer(pages: Pages, page: Any, serve
     assert page.is_checked("#layer-confidence")
 
 
+def test_more_than_a_hundred_labels_are_dots_and_all_can_be_hidden(
+    page: Any, served: Served
+) -> None:
+    add_classes(page, "water")
+    places = "Array.from({length: 101}, (_, k) => [100 + 4 * k, 300])"
+    point = "{op: 'add', class: 1, geometry: {type: 'Point', coordinates}}"
+    page.evaluate(f"void geotl.session.change(...{places}.map(coordinates => ({point})))")
+    saved(page, 101)
+    assert page.is_visible("#computing")  # until a map of these labels is there
+    assert page.evaluate("geotl.map.isCrowded")
+    served.model.version = 1
+    served.events.publish(
+        "model", version=1, revision=2, stage="quick", members={"one_two": 1.0}, seconds=0.2
+    )
+    page.wait_for_selector("#computing", state="hidden")
+    assert page.inner_text("#model-state") == "Quick map in 0.2 s. Methods: one two."
+    page.keyboard.press("l")
+    assert not page.is_checked("#layer-labels")
+    assert page.evaluate("geotl.map.labels.getVisible()") is False
+    page.check("#layer-labels")
+    assert page.evaluate("geotl.map.labels.getVisible()") is True
+
+
+def test_the_place_is_read_in_the_scenes_reference_system_at_the_cross_too(
+    page: Any, served: Served
+) -> None:
+    x, y = Affine(*served.scene.grid.transform) @ (400.5, 300.5)
+    places = [{"number": 1, "col": 400.5, "row": 300.5, "why": "typical"}]
+    served.events.publish("suggestions", places=places)
+    becomes(page, "geotl.learning.places.length === 1")
+    page.keyboard.press("n")
+    becomes(page, "document.getElementById('here').textContent.includes('column 400, row 300')")
+    assert page.inner_text("#here").endswith(f"easting {x:.0f}, northing {y:.0f}")
+
+
 def test_a_selected_label_is_moved_reclassed_and_deleted(page: Any) -> None:
     add_classes(page, "water", "wood")
     click_at(page, 300, 300)

@@ -54,7 +54,7 @@ function singleKey({key, altKey, target}, onMap, act) {
   }
   const keys = {
     n: act.next, u: act.undo, p: () => act.tool('point'), g: () => act.tool('polygon'), s: () => act.tool('select'),
-    i: act.ask, h: act.hide, delete: act.deleteSelected, backspace: act.deleteSelected, escape: act.cancel,
+    i: act.ask, h: act.hide, l: act.labels, delete: act.deleteSelected, backspace: act.deleteSelected, escape: act.cancel,
     '?': () => find('keys').showModal(),
   };
   const name = key.toLowerCase();

@@ -9,7 +9,7 @@ import {Sample} from './sample.js';
 import {SceneMap} from './scene_map.js';
 import {Session} from './session.js';
 import {Tools} from './tools.js';
-import {changeWords, differenceWords, metres, middle, percent, place, roundBelow} from './words.js';
+import {changeWords, differenceWords, metres, mapPlace, middle, percent, place, roundBelow} from './words.js';
 
 const session = new Session();
 followSession(session);
@@ -112,7 +112,21 @@ function showScale() {
 }
 
 function showPointer(at) {
-  find('here').textContent = at && map.contains(at) ? place(at) : '';
+  const known = scene.crs ? `; ${at ? mapPlace(at, scene) : ''}` : '';
+  find('here').textContent = at && map.contains(at) ? `${place(at)}${known}` : '';
+}
+
+// Who goes over the map by keys reads where the cross is.
+function followCross() {
+  if (isSample || document.body.classList.contains('by-keys')) showPointer(map.middle);
+}
+
+const busy = new Set();
+
+function setBusy(what, isBusy) {
+  if (isBusy) busy.add(what);
+  else busy.delete(what);
+  find('computing').hidden = !busy.size;
 }
 
 const act = {
@@ -127,6 +141,7 @@ const act = {
   moveSelected: (right, down) => tools.moveSelected(right, down),
   ask: () => askModel(document.body.classList.contains('by-keys') || !pointer ? map.middle : pointer),
   hide: () => say(layers.toggle() ? 'map shown' : 'map hidden'),
+  labels: () => !isSample && say(layers.toggleLabels() ? 'labels shown' : 'labels hidden'),
   digit: number => {
     const one = classes.all[number - 1];
     if (!one) say(`no class has the key ${number}`);
@@ -168,7 +183,13 @@ map.chart.on('pointermove', ({pixel, dragging}) => {
   showPointer(pointer);
   showTip(tipOf(map.labelAt(pixel)), pixel);
 });
-map.chart.on('moveend', showScale);
+map.chart.on('moveend', () => {
+  showScale();
+  followCross();
+});
+map.chart.on('loadstart', () => setBusy('tiles', true));
+map.chart.on('loadend', () => setBusy('tiles', false));
+learning.addEventListener('awaits', ({detail}) => setBusy('model', detail));
 map.chart.on('movestart', () => showTip('', [0, 0]));
 window.addEventListener('beforeunload', event => {
   if (session.queue.length) event.preventDefault(); // the browser asks whether to leave

@@ -33,6 +33,13 @@ export function middle(geometry) {
 /** "column 12, row 40": of the pixel that holds a place, counted from 0 as in the files. */
 export const place = ([x, y]) => `column ${Math.floor(x)}, row ${Math.floor(y)}`;
 
+/** A place in the scene's reference system: "easting 350123, northing 4500210". */
+export function mapPlace([x, y], {transform: [a, b, c, d, e, f], geographic}) {
+  const digits = Math.max(0, 1 + Math.ceil(-Math.log10(Math.hypot(a, d))));
+  const [across, up] = [a * x + b * y + c, d * x + e * y + f].map(value => value.toFixed(digits));
+  return geographic ? `longitude ${across}, latitude ${up}` : `easting ${across}, northing ${up}`;
+}
+
 /** The largest of 1, 2, 5, 10, 20, ... not above a value. */
 export function roundBelow(value) {
   const power = 10 ** Math.floor(Math.log10(value));
