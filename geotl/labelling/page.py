@@ -15,8 +15,8 @@ from geotl.reporting.templates import render
 HOME = "geotl.labelling"
 _SCRIPTS = (
     *("class_list.js", "curve.js", "dom.js", "keys.js", "label.js", "layers.js", "learning.js"),
-    *("ol.js", "panel.js", "sample.js", "scene_map.js", "session.js", "styles.js", "tools.js"),
-    *("words.js",),
+    *("ol.js", "panel.js", "polygon.js", "sample.js", "scene_map.js", "session.js"),
+    *("styles.js", "tools.js", "words.js"),
 )
 _SHEETS = ("label.css", "ol.css")
 ASSETS = {  # the files that the page loads, and their types

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from pyproj import CRS
 
 from geotl.arrays import Float64s, UInt8s
 from geotl.errors import DataError
@@ -44,9 +45,10 @@ class SceneTiles:
         """What the page must know of the scene, as plain values.
 
         name, width, height (pixels), pixel_m (side of a pixel in metres at the scene's middle),
-        crs, bands (names), wavelengths (nm or None), acquired, true_colour and false_colour
-        (positions of the bands for red, green and blue, or None where the sensor lacks one), and
-        shown (those to begin with; always three).
+        crs, geographic (whether it counts in degrees), transform (six numbers: x = a col + b row
+        + c, y = d col + e row + f), bands (names), wavelengths (nm or None), acquired, true_colour
+        and false_colour (positions of the bands for red, green and blue, or None where the sensor
+        lacks one), and shown (those to begin with; always three).
         """
         return self._facts
 
@@ -121,6 +123,8 @@ def _facts_of(scene: Scene) -> dict[str, Any]:
         "height": grid.height,
         "pixel_m": None if ground is None else ground.across_m,
         "crs": grid.crs,
+        "geographic": bool(grid.crs) and CRS.from_user_input(grid.crs).is_geographic,
+        "transform": [float(value) for value in grid.transform],
         "bands": list(scene.bands),
         "wavelengths": wavelengths,
         "acquired": scene.acquired,

@@ -178,6 +178,7 @@ def add_classes(page: Any, *names: str) -> None:
         page.press("#new-class", "Enter")
     becomes(page, f"geotl.session.state.classes.length >= {len(names)}")
     page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("1")  # the last one added is active, and tests begin with the first
 
 
 def pixel_of(page: Any, col: float, row: float) -> tuple[float, float]:

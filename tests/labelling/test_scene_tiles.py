@@ -303,6 +303,8 @@ def test_colours_follow_the_sensor(
     assert (facts["name"], facts["width"], facts["height"]) == ("a", 30, 20)
     assert facts["pixel_m"] == pytest.approx(10, abs=0.02)
     assert facts["wavelengths"] == list(bands.values())
+    assert facts["transform"] == list(scene.grid.transform)
+    assert facts["geographic"] is False
     assert SceneTiles(scene).tile(facts["shown"], 1, 0, 0) != EMPTY
 
 

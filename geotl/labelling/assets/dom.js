@@ -46,8 +46,14 @@ export function say(text) {
   region.textContent = region.textContent === text ? `${text}\u00a0` : text;
 }
 
-/** Show an error until it is closed or another comes. */
-export function warn(text) {
+/** Show an error until it is closed or another comes; one that does not stay, until a success. */
+export function warn(text, stays = false) {
+  find('error').dataset.stays = stays;
   find('error-text').textContent = text;
   find('error').hidden = !text;
+}
+
+/** Something was made: a refusal of before is out of date. */
+export function settle() {
+  if (find('error').dataset.stays !== 'true') warn('');
 }

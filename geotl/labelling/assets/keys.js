@@ -4,7 +4,7 @@ import {find} from './dom.js';
 const STEP = 64; // screen pixels
 const ARROWS = {ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1]};
 
-const isTyping = target => target.closest('dialog') !== null || target.tagName === 'SELECT'
+const isTyping = target => target.closest('dialog, form.edit') !== null || target.tagName === 'SELECT'
   || target.tagName === 'TEXTAREA' || (target.tagName === 'INPUT' && !['radio', 'checkbox'].includes(target.type));
 
 /** Listen to keys; act: the functions that they call, by name. */
@@ -54,7 +54,7 @@ function singleKey({key, altKey, target}, onMap, act) {
   }
   const keys = {
     n: act.next, u: act.undo, p: () => act.tool('point'), g: () => act.tool('polygon'), s: () => act.tool('select'),
-    i: act.ask, h: act.hide, delete: act.deleteSelected, backspace: act.deleteSelected, escape: act.cancel,
+    i: act.ask, h: act.hide, l: act.labels, delete: act.deleteSelected, backspace: act.deleteSelected, escape: act.cancel,
     '?': () => find('keys').showModal(),
   };
   const name = key.toLowerCase();

@@ -9,7 +9,7 @@ import {Sample} from './sample.js';
 import {SceneMap} from './scene_map.js';
 import {Session} from './session.js';
 import {Tools} from './tools.js';
-import {changeWords, metres, middle, percent, place, roundBelow} from './words.js';
+import {changeWords, differenceWords, metres, mapPlace, middle, percent, place, roundBelow} from './words.js';
 
 const session = new Session();
 followSession(session);
@@ -112,11 +112,25 @@ function showScale() {
 }
 
 function showPointer(at) {
-  find('here').textContent = at && map.contains(at) ? place(at) : '';
+  const known = scene.crs ? `; ${at ? mapPlace(at, scene) : ''}` : '';
+  find('here').textContent = at && map.contains(at) ? `${place(at)}${known}` : '';
+}
+
+// Who goes over the map by keys reads where the cross is.
+function followCross() {
+  if (isSample || document.body.classList.contains('by-keys')) showPointer(map.middle);
+}
+
+const busy = new Set();
+
+function setBusy(what, isBusy) {
+  if (isBusy) busy.add(what);
+  else busy.delete(what);
+  find('computing').hidden = !busy.size;
 }
 
 const act = {
-  undo: () => session.undo(),
+  undo: () => tools.takeCornerBack() || session.undo(),
   redo: () => session.redo(),
   next: () => (isSample ? sample : learning).goToNext(),
   tool: name => !isSample && tools.take(name),
@@ -127,6 +141,7 @@ const act = {
   moveSelected: (right, down) => tools.moveSelected(right, down),
   ask: () => askModel(document.body.classList.contains('by-keys') || !pointer ? map.middle : pointer),
   hide: () => say(layers.toggle() ? 'map shown' : 'map hidden'),
+  labels: () => !isSample && say(layers.toggleLabels() ? 'labels shown' : 'labels hidden'),
   digit: number => {
     const one = classes.all[number - 1];
     if (!one) say(`no class has the key ${number}`);
@@ -139,7 +154,8 @@ function sayMade({entry, before}) {
   const old = new Set(before.labels.map(one => one.id));
   const added = session.state.labels.find(one => !old.has(one.id));
   const isAdd = entry.changes[0].op === 'add' && added;
-  const words = isAdd ? `${added.geometry.type.toLowerCase()} ${added.id}: ${classes.nameOf(added.class)}`
+  const isBack = {undo: 'undone', redo: 'made again'}[entry.path];
+  const words = isBack ? `${isBack}: ${differenceWords(before, session.state)}` : isAdd ? `${added.geometry.type.toLowerCase()} ${added.id}: ${classes.nameOf(added.class)}`
     : entry.changes.map(one => changeWords(one, before)).join(', ');
   say(learning.revision === null ? words : `${words}; map follows`);
 }
@@ -153,6 +169,7 @@ learning.addEventListener('doubts', showAll);
 for (const button of document.querySelectorAll('[data-tool]')) {
   button.addEventListener('click', () => tools.take(button.dataset.tool));
 }
+find('undo').addEventListener('click', () => act.undo());
 find('end-polygon').addEventListener('click', () => tools.endPolygon());
 find('leave-polygon').addEventListener('click', () => tools.cancel());
 find('delete-label').addEventListener('click', () => tools.deleteSelected());
@@ -166,7 +183,13 @@ map.chart.on('pointermove', ({pixel, dragging}) => {
   showPointer(pointer);
   showTip(tipOf(map.labelAt(pixel)), pixel);
 });
-map.chart.on('moveend', showScale);
+map.chart.on('moveend', () => {
+  showScale();
+  followCross();
+});
+map.chart.on('loadstart', () => setBusy('tiles', true));
+map.chart.on('loadend', () => setBusy('tiles', false));
+learning.addEventListener('awaits', ({detail}) => setBusy('model', detail));
 map.chart.on('movestart', () => showTip('', [0, 0]));
 window.addEventListener('beforeunload', event => {
   if (session.queue.length) event.preventDefault(); // the browser asks whether to leave

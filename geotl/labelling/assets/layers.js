@@ -15,7 +15,16 @@ export class Layers {
     Object.assign(this, {session, map});
     this.opacity = {classes: 0.6, confidence: 0.7, applicability: 0.7};
     find('layers').append(...Object.entries(LAYERS).map(([name, title]) => this.#item(name, title)));
+    find('layers').append(this.#labelsItem());
     Object.keys(LAYERS).forEach(name => this.#apply(name));
+  }
+
+  /** Hide the labels, or show them; gives whether they are shown. */
+  toggleLabels() {
+    const box = find('layer-labels');
+    box.checked = !box.checked;
+    this.map.labels.setVisible(box.checked);
+    return box.checked;
   }
 
   /** Hide all layers, or show again those that were shown. */
@@ -56,6 +65,13 @@ export class Layers {
       }});
     return make('li', {}, make('div', {class: 'row'}, make('label', {class: 'grow'}, box, title), slider),
       make('div', {class: 'legend note', id: `legend-${name}`}, ...(name === 'classes' ? [] : this.#scale(name))));
+  }
+
+  #labelsItem() {
+    const box = make('input', {type: 'checkbox', id: 'layer-labels', change: () => this.map.labels.setVisible(box.checked)});
+    box.checked = true;
+    return make('li', {}, make('label', {class: 'row'}, box, 'Labels'),
+      make('div', {class: 'legend note'}, '“?” beside a label: it looks like another class to the model'));
   }
 
   #scale(name) {

@@ -6,13 +6,15 @@ import {accuracySentence, count, percent, place} from './words.js';
 const WHY = {typical: 'typical', uncertain: 'model unsure'};
 const STAGE = {quick: 'Quick map', full: 'Full map'};
 
-/** Emits `doubts` when the doubtful labels change. */
+/** Emits `doubts` when the doubtful labels change, `awaits` (true or false) when a model is or was awaited. */
 export class Learning extends EventTarget {
   places = [];
   revision = null; // of the labels that the map is of
   version = null; // of the map
   doubts = new Map(); // by the id of the label
   #visited = new Set();
+  #awaited = null; // revision of the labels that a model is being fitted to
+  #answered = null; // the change that the server has already said no map follows from
 
   constructor(session, map, classes) {
     super();
@@ -20,11 +22,13 @@ export class Learning extends EventTarget {
     const heard = {
       model: this.#model, waiting: this.#waiting, progress: this.#progress, accuracy: this.#accuracy,
       curve: this.#curve, suggestions: this.#suggestions, doubts: this.#doubtful, notice: this.#notice,
-      fault: ({message}) => warn(`A fault while learning: ${message}`), problem: ({message}) => warn(message),
+      fault: this.#fault,
+      problem: ({message}) => warn(message, true),
     };
     for (const [kind, show] of Object.entries(heard)) {
       session.addEventListener(`event:${kind}`, ({detail}) => show.call(this, detail));
     }
+    session.addEventListener('made', ({detail}) => this.#made(detail.entry));
     find('next-place').addEventListener('click', () => this.goToNext());
   }
 
@@ -57,14 +61,27 @@ export class Learning extends EventTarget {
     return this.#visited.has(`${col} ${row}`);
   }
 
+  #made(entry) {
+    const {revision, mode} = this.session.state;
+    const isNamesAlone = entry.changes.every(one => ['add_class', 'edit_class', 'delete_class'].includes(one.op));
+    if (mode === 'sample' || isNamesAlone || entry === this.#answered || this.revision >= revision) return;
+    this.#await(revision);
+  }
+
+  #await(revision) {
+    this.#awaited = revision;
+    this.dispatchEvent(new CustomEvent('awaits', {detail: revision !== null}));
+  }
+
   #model({version, revision, stage, members, seconds}) {
     if (this.revision === null) say('the first map is shown');
     this.revision = revision;
+    if (this.#awaited !== null && revision >= this.#awaited) this.#await(null);
     this.version = version;
     this.map.showVersion(version);
     const names = Object.entries(members ?? {}).filter(([, weight]) => weight > 0).map(([name]) => name);
-    find('model-state').textContent = `${STAGE[stage] ?? stage} in ${seconds.toFixed(1)} s`
-      + `${names.length ? `, from ${names.join(', ').replaceAll('_', ' ')}` : ''}.`;
+    find('model-state').textContent = `${STAGE[stage] ?? stage} in ${seconds.toFixed(1)} s.`
+      + `${names.length ? ` Methods: ${names.join(', ').replaceAll('_', ' ')}.` : ''}`;
   }
 
   // Without labels enough there is no map: an older one is taken away.
@@ -72,7 +89,14 @@ export class Learning extends EventTarget {
     if (!message) return;
     find('model-state').textContent = message;
     this.revision = null;
+    this.#answered = this.session.queue[0] ?? null;
+    this.#await(null);
     this.map.showVersion(null);
+  }
+
+  #fault({message}) {
+    this.#await(null);
+    warn(`A fault while learning: ${message}`, true);
   }
 
   #notice({message}) {

@@ -1,5 +1,5 @@
 // The rest of the panel: colours of the scene, the list of labels, import, finish, banners.
-import {fill, find, make, say, swatch, warn} from './dom.js';
+import {fill, find, make, say, settle, swatch, warn} from './dom.js';
 import {count, middle, place} from './words.js';
 
 const MOST_LISTED = 200;
@@ -138,9 +138,9 @@ export function followSession(session) {
   };
   for (const kind of ['state', 'pen', 'connection']) session.addEventListener(kind, show);
   session.addEventListener('refused', ({detail}) => warn(detail));
+  session.addEventListener('made', settle);
   find('take').addEventListener('click', () => session.take());
   find('close-error').addEventListener('click', () => warn(''));
-  find('undo').addEventListener('click', () => session.undo());
   find('redo').addEventListener('click', () => session.redo());
 }
 
@@ -150,6 +150,9 @@ function waitingWords(session) {
   const list = session.queue.map(entry => session.words(entry)).join('; ');
   if (session.gone) {
     return `This address is not valid any more: geotl was probably started again. Open the address that it prints. ${number ? `Not saved: ${list}.` : 'All changes are saved.'}`;
+  }
+  if (session.isLongOffline) {
+    return `If you started it again, open its new address. ${number ? `${words} kept in this tab alone and not saved there: ${list}.` : 'All changes are saved.'}`;
   }
   return `The page tries again every second. ${number ? `${words} kept in this tab and sent when geotl answers again: ${list}.` : 'All changes are saved.'}`;
 }

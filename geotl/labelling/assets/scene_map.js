@@ -11,6 +11,7 @@ import {styleOfLabel, styleOfPlace} from './styles.js';
 const TILE = 256;
 const FREE = [52, 58, 46, 12]; // screen pixels above, right, below and left, where tools lie over the map
 const MOST_ZOOM = 16; // screen pixels per pixel of the scene
+const MOST_NUMBERED = 100; // labels in view; of more, each is a small dot
 export const LAYERS = {classes: 'Classes', confidence: 'Confidence', applicability: 'Applicability'};
 
 const upside = ([x, y]) => [x, -y];
@@ -32,6 +33,8 @@ function levels(width, height) {
 }
 
 export class SceneMap {
+  #shownSmall = false;
+
   constructor(target, {width, height}) {
     this.size = [width, height];
     this.extent = [0, -height, width, 0];
@@ -44,6 +47,9 @@ export class SceneMap {
     this.places = new VectorLayer({source: new VectorSource()});
     this.labels = new VectorLayer({source: new VectorSource(), updateWhileInteracting: true});
     this.chart = this.#chart(target);
+    this.chart.on('moveend', () => {
+      if (this.isCrowded !== this.#shownSmall) this.#styleLabels();
+    });
     this.showAll();
   }
 
@@ -73,9 +79,22 @@ export class SceneMap {
     this.labels.getSource().addFeatures(labels.map(({id, geometry, look}) => {
       const feature = new Feature(toMap(geometry));
       feature.setId(id);
-      feature.setStyle(styleOfLabel({...look, polygon: geometry.type === 'Polygon'}));
+      feature.set('look', {...look, polygon: geometry.type === 'Polygon'}, true);
       return feature;
     }));
+    this.#styleLabels();
+  }
+
+  #styleLabels() {
+    const small = this.isCrowded;
+    this.labels.getSource().forEachFeature(one => { one.setStyle(styleOfLabel({...one.get('look'), small})); });
+    this.#shownSmall = small;
+  }
+
+  /** Whether so many labels are in view that their keys would hide the scene. */
+  get isCrowded() {
+    const extent = this.chart.getView().calculateExtent();
+    return this.labels.getSource().getFeaturesInExtent(extent).length > MOST_NUMBERED;
   }
 
   /** Show numbered places: an array of {number, col, row, visited}. */

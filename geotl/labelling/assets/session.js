@@ -3,9 +3,10 @@
 // A change waits in a queue until the server has answered, so that none is lost where the
 // connection is: it is sent again, or the page says that it was not made. The queue outlives a
 // reload of the tab.
-import {changeWords, middle} from './words.js';
+import {changeWords, middle, refusalWords} from './words.js';
 
 const RETRY_MS = 1000;
+const LONG_MS = 4000; // a server that is away for longer was probably ended
 
 class Unreachable extends Error {}
 
@@ -51,18 +52,20 @@ function withWaiting(labels, queue) {
 }
 
 /**
- * Events: `state` (state or queue changed), `pen`, `connection`, `made` (entry, before), `refused`
- * (text), and `event:KIND` for each kind that the server sends.
+ * Events: `state` (state or queue changed), `pen`, `connection`, `made` (entry, before), `dropped`
+ * (entry, why; whoever shows it elsewhere cancels it), `refused` (text), and `event:KIND` for each kind that the server sends.
  */
 export class Session extends EventTarget {
   client = crypto.randomUUID();
   state = null;
   writer = null; // null until the server has said who has the pen
   offline = false;
+  isLongOffline = false;
   gone = false;
   finished = null; // the last event of finishing
   queue = [];
   #sending = false;
+  #offlineTimer = null;
   #answers = 0; // states that the server has sent so far
   #kept = `geotl label ${location.pathname}`;
 
@@ -95,9 +98,9 @@ export class Session extends EventTarget {
     return entry.changes.map(one => changeWords(one, this.state)).join(', ');
   }
 
-  /** Make changes, as one step that can be undone. */
+  /** Make changes, as one step that can be undone; gives the entry of the queue, or null. */
   change(...changes) {
-    this.#enqueue({path: 'changes', changes});
+    return this.#enqueue({path: 'changes', changes});
   }
 
   undo() {
@@ -172,6 +175,14 @@ export class Session extends EventTarget {
   #setOffline(offline) {
     if (offline === this.offline) return;
     this.offline = offline;
+    this.isLongOffline = false;
+    clearTimeout(this.#offlineTimer);
+    if (offline) this.#offlineTimer = setTimeout(() => this.#setLongOffline(), LONG_MS);
+    this.#emit('connection');
+  }
+
+  #setLongOffline() {
+    this.isLongOffline = true;
     this.#emit('connection');
   }
 
@@ -190,11 +201,12 @@ export class Session extends EventTarget {
   #enqueue(entry) {
     if (this.writer === false) {
       this.#emit('refused', 'Another tab labels this project. Press "Label here" to label in this one.');
-      return;
+      return null;
     }
     this.queue.push(entry);
     this.#keep();
     this.#send();
+    return entry;
   }
 
   async #send() {
@@ -251,15 +263,22 @@ export class Session extends EventTarget {
     const isDropped = !this.#isDone(entry);
     this.queue.shift();
     this.#keep();
-    if (isDropped) this.#emit('refused', `Not made: ${this.words(entry)}. Reason: ${why}.`);
+    if (!isDropped) return;
+    const dropped = new CustomEvent('dropped', {detail: {entry, why}, cancelable: true});
+    if (this.dispatchEvent(dropped)) this.#emit('refused', this.#refusal([entry], why));
+  }
+
+  #refusal(entries, why) {
+    const words = entries.flatMap(entry => entry.changes.map(one => refusalWords(one, this.state)));
+    return `${words.join('; ')}: ${why}.`;
   }
 
   #refuseAll(why) {
     if (!this.queue.length) return;
-    const lost = this.queue.map(entry => this.words(entry)).join('; ');
+    const lost = this.queue;
     this.queue = [];
     this.#keep();
-    this.#emit('refused', `Not made: ${lost}. Reason: ${why}.`);
+    this.#emit('refused', this.#refusal(lost, why));
   }
 
   #lost(failure) {

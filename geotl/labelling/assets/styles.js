@@ -32,6 +32,11 @@ function dot({colour, key, waiting}) {
   });
 }
 
+const smallDot = ({colour}) => new Style({
+  geometry: atMiddle, zIndex: 2,
+  image: new Circle({radius: 3.5, fill: new Fill({color: colour}), stroke: new Stroke({color: DARK, width: 1})}),
+});
+
 function outline({colour}) {
   const line = (stroke, width) => new Style({stroke: new Stroke({color: stroke, width})});
   const inside = new Style({fill: new Fill({color: `${colour}30`})});
@@ -56,7 +61,7 @@ const around = (radius, colour, width) => {
 function labelStyles(look) {
   return [
     ...(look.polygon ? outline(look) : []),
-    around(8.5, DARK, 1.5), dot(look),
+    ...(look.small ? [smallDot(look)] : [around(8.5, DARK, 1.5), dot(look)]),
     ...(look.selected ? [around(12, DARK, 4), around(12, '#7cc4ff', 2.5)] : []),
     ...(look.doubtful ? [doubtMark()] : []),
   ];
@@ -64,7 +69,7 @@ function labelStyles(look) {
 
 const made = new Map();
 
-/** Styles of a label; look: {colour, key, polygon, selected, doubtful, waiting}. */
+/** Styles of a label; look: {colour, key, polygon, selected, doubtful, waiting, small}. */
 export function styleOfLabel(look) {
   const name = JSON.stringify(look);
   if (!made.has(name)) made.set(name, labelStyles(look));

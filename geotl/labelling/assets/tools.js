@@ -1,14 +1,12 @@
 // The three tools: points, polygons, and the selection that moves, deletes and reclasses labels.
 import {say, warn, find} from './dom.js';
 import {Collection, Draw, Modify, Translate} from './ol.js';
+import {polygonFault} from './polygon.js';
 import {fromMap, toMap} from './scene_map.js';
 import {sketchStyles} from './styles.js';
 import {place} from './words.js';
 
 const DOUBLE_MS = 400; // the second click of a double click sets no second point
-
-const area = ring => Math.abs(ring.slice(1).reduce(
-  (sum, [x, y], k) => sum + ring[k][0] * y - x * ring[k][1], 0)) / 2;
 
 /** Emits `change` when the tool, the selection or the drawing changes, `asked` with a place. */
 export class Tools extends EventTarget {
@@ -18,6 +16,7 @@ export class Tools extends EventTarget {
   dragging = false;
   #last = {time: 0, pixel: [0, 0]};
   #held = new Collection();
+  #sketch = null; // the polygon that is being drawn
 
   constructor(session, map, classes) {
     super();
@@ -68,12 +67,38 @@ export class Tools extends EventTarget {
   }
 
   endPolygon() {
-    if (this.corners) this.draw.finishDrawing();
+    if (this.corners && this.#isPolygon()) this.draw.finishDrawing();
+  }
+
+  /** Take the last corner of the polygon back that is being drawn; false where none is drawn. */
+  takeCornerBack() {
+    if (!this.corners) return false;
+    warn('');
+    this.draw.removeLastPoint(); // of the only corner: the drawing ends
+    if (this.corners) say('the last corner was taken back');
+    this.corners = Math.max(0, this.#drawn().length);
+    this.#changed();
+    return true;
+  }
+
+  // The last place of the sketch is the pointer's, and the ring is closed.
+  #drawn() {
+    return this.#sketch?.getGeometry().getCoordinates()[0]?.slice(0, -2) ?? [];
+  }
+
+  // A fault leaves the corners as they are, so that they can be changed.
+  #isPolygon() {
+    const fault = polygonFault(this.#drawn());
+    warn(fault);
+    return !fault;
   }
 
   /** Leave the polygon that is being drawn, or the selection. */
   cancel() {
-    if (this.corners) this.draw.abortDrawing();
+    if (this.corners) {
+      this.draw.abortDrawing();
+      warn('');
+    }
     this.corners = 0;
     this.select(null);
   }
@@ -151,8 +176,10 @@ export class Tools extends EventTarget {
 
   #polygonTool() {
     const draw = new Draw({type: 'Polygon', style: sketchStyles(), freehandCondition: () => false, stopClick: true,
+      finishCondition: () => this.#isPolygon(),
       condition: () => Boolean(this.classes.active) || warn('Add a class first.')});
-    draw.on('drawstart', () => {
+    draw.on('drawstart', ({feature}) => {
+      this.#sketch = feature;
       this.corners = 1;
       this.#changed();
     });
@@ -163,9 +190,7 @@ export class Tools extends EventTarget {
     draw.on('drawend', ({feature}) => {
       this.corners = 0;
       this.#changed();
-      const geometry = fromMap(feature.getGeometry());
-      if (geometry.coordinates[0].length >= 4 && area(geometry.coordinates[0]) > 0) this.#add(geometry);
-      else warn('A polygon needs three corners.');
+      this.#add(fromMap(feature.getGeometry()));
     });
     return draw;
   }

@@ -6,9 +6,11 @@ export const percent = share => {
   return Number.isFinite(value) ? (value > 99 && value < 100 ? value.toFixed(1) : value.toFixed(0)) : '–';
 };
 
-/** "82 % [74, 90]". */
-const interval = ({value, low, high}) =>
-  Number.isFinite(low) ? `${percent(value)} % [${percent(low)}, ${percent(high)}]` : `${percent(value)} %`;
+const MODEL = {quick: 'the quick model', full: 'all members'};
+
+/** "82 % [74, 90]"; more: what the brackets are. */
+const interval = ({value, low, high}, more = '') =>
+  Number.isFinite(low) ? `${percent(value)} % [${percent(low)}, ${percent(high)}${more}]` : `${percent(value)} %`;
 
 /** "1 label", "12 labels". */
 export const count = (number, noun, many = `${noun}s`) =>
@@ -31,6 +33,13 @@ export function middle(geometry) {
 /** "column 12, row 40": of the pixel that holds a place, counted from 0 as in the files. */
 export const place = ([x, y]) => `column ${Math.floor(x)}, row ${Math.floor(y)}`;
 
+/** A place in the scene's reference system: "easting 350123, northing 4500210". */
+export function mapPlace([x, y], {transform: [a, b, c, d, e, f], geographic}) {
+  const digits = Math.max(0, 1 + Math.ceil(-Math.log10(Math.hypot(a, d))));
+  const [across, up] = [a * x + b * y + c, d * x + e * y + f].map(value => value.toFixed(digits));
+  return geographic ? `longitude ${across}, latitude ${up}` : `easting ${across}, northing ${up}`;
+}
+
 /** The largest of 1, 2, 5, 10, 20, ... not above a value. */
 export function roundBelow(value) {
   const power = 10 ** Math.floor(Math.log10(value));
@@ -38,9 +47,10 @@ export function roundBelow(value) {
 }
 
 /** The two sentences on accuracy, blocked first. */
-export function accuracySentence({blocked, random}) {
+export function accuracySentence({blocked, random, stage}) {
   const parts = [];
-  if (blocked) parts.push(`${interval(blocked)} of places correct, blocked: tested in other blocks of ground than trained in`);
+  const of = MODEL[stage] ? ` by ${MODEL[stage]}` : '';
+  if (blocked) parts.push(`${interval(blocked, ': 95 % interval')} of places correct${of}, blocked: tested in other blocks of ground than trained in`);
   if (random) parts.push(`${interval(random)} if test places may lie beside training ones`);
   return parts.length ? `${parts.join('; ')}.` : '';
 }
@@ -65,4 +75,41 @@ export function changeWords(change, {classes, labels, mode}) {
     redo: () => 'redo',
   };
   return words[change.op]();
+}
+
+/** What could not be made, as the beginning of a sentence; its reason follows. */
+export function refusalWords(change, {classes, labels}) {
+  const named = id => classes.find(one => one.id === id)?.name ?? 'The class';
+  const geometry = labels.find(one => one.id === change.id)?.geometry ?? change.geometry;
+  const kind = geometry ? `The ${geometry.type.toLowerCase()} at ${place(middle(geometry))}` : 'The label';
+  const words = {
+    add: () => `${kind} was not added`,
+    move: () => `${kind} was not moved`,
+    reclass: () => `${kind} did not become ${named(change.class)}`,
+    delete: () => `${kind} was not deleted`,
+    add_class: () => `${change.name} was not added`,
+    edit_class: () => `${named(change.id)} was not changed`,
+    merge_class: () => `${named(change.id)} was not merged into ${named(change.into)}`,
+    delete_class: () => `${named(change.id)} was not deleted`,
+    undo: () => 'Nothing was undone',
+    redo: () => 'Nothing was made again',
+  };
+  return words[change.op]();
+}
+
+/** What differs between two states, such as before and after an undo. */
+export function differenceWords(before, after) {
+  const labelWords = (one, {classes}) => `${one.geometry.type.toLowerCase()} at ${place(middle(one.geometry))} (${classes.find(two => two.id === one.class)?.name})`;
+  const compare = (key, noun, many, words) => {
+    const [old, now] = [before, after].map(state => new Map(state[key].map(one => [one.id, one])));
+    const said = (ones, state, verb) => (ones.length
+      ? [`${ones.length === 1 ? words(ones[0], state) : count(ones.length, noun, many)} ${verb}`] : []);
+    return [
+      ...said(before[key].filter(one => !now.has(one.id)), before, 'removed'),
+      ...said(after[key].filter(one => !old.has(one.id)), after, 'added'),
+      ...said(after[key].filter(one => old.has(one.id) && JSON.stringify(one) !== JSON.stringify(old.get(one.id))), after, 'changed'),
+    ];
+  };
+  return [...compare('classes', 'class', 'classes', one => `class ${one.name}`),
+    ...compare('labels', 'label', 'labels', labelWords)].join(', ');
 }
