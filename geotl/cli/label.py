@@ -44,10 +44,14 @@ def add_label(commands: Any, common: argparse.ArgumentParser) -> None:
 def _what_is_read(label: argparse.ArgumentParser) -> None:
     label.add_argument(
         "--sensor",
-        help="sensor of the scene: geotl sensors (default: the project's, for a new one rgb)",
+        help="sensor of the scene: geotl sensors (default: the project's, then the "
+        "product's, then rgb for a picture of up to four bands)",
     )
     label.add_argument(
-        "--bands", nargs="+", help="bands to use, in order (default: all of the sensor's)"
+        "--bands",
+        nargs="+",
+        help="bands to use, in order; of a file without names of bands, all in file order "
+        "(default: those of the sensor's that are there)",
     )
     label.add_argument(
         "--mask",

@@ -11,8 +11,7 @@ from pathlib import Path
 
 from geotl.console import Log
 from geotl.errors import DataError, SettingError
-from geotl.imagery.scene import Scene, open_scene
-from geotl.imagery.sensors import get_sensor
+from geotl.imagery.scene import Scene
 from geotl.io.files import given_path
 from geotl.labelling.blind import SAMPLE, BlindSample, SampleFinisher, SampleProject
 from geotl.labelling.events import Events
@@ -33,6 +32,7 @@ from geotl.labelling.parts import FollowingModel, Parts, Publish
 from geotl.labelling.project import Project
 from geotl.labelling.project_recipe import ProjectInputs
 from geotl.labelling.reference import read_sample
+from geotl.labelling.scene_choice import file_order, opened, sensor_of
 from geotl.labelling.scene_tiles import SceneTiles
 from geotl.labelling.server import app
 from geotl.labelling.serving import open_socket, serve
@@ -97,10 +97,10 @@ def label(
     """
     folder, path = given_path(folder), given_path(scene_path).resolve()
     known = read_record(folder)
-    choices = _chosen(options, known.choices if known else Choices())
-    _check_files(choices)
-    mask = None if choices.mask == "none" else choices.mask
-    scene = open_scene(path, get_sensor(choices.sensor), choices.bands, mask=mask)
+    before = known.choices if known else Choices(options.sensor or sensor_of(path))
+    chosen = _chosen(options, before)
+    _check_files(chosen)
+    scene, choices = opened(path, chosen, log)
     if known is not None:
         check_scene(folder, known, path, scene.grid)
     record = ProjectRecord(str(path), scene.grid, choices)
@@ -145,8 +145,9 @@ def open_labels(opening: Opening, publish: Publish, log: Log) -> tuple[Project, 
     with _closed_on_error(project):
         _begin(project, opening.options, log)
         weights, aoi = _path(choices.weights), _path(choices.aoi)
+        order = file_order(scene.path, scene.sensor, choices.bands)
         inputs = ProjectInputs(
-            scene.path, choices.sensor, choices.bands, choices.mask, weights, aoi
+            scene.path, choices.sensor, choices.bands, choices.mask, weights, aoi, order
         )
 
     def make() -> FollowingModel:
