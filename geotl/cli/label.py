@@ -133,5 +133,5 @@ def _label(args: argparse.Namespace) -> None:
     label(args.scene, folder, options, log=args.log, show=_show)
 
 
-def _show(address: str) -> None:
-    print(f"label at {address} (Ctrl+C ends it)", flush=True)
+def _show(line: str) -> None:
+    print(line, flush=True)

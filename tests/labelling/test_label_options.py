@@ -25,7 +25,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def unserved(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """No server begins; the folder of each project that would be served."""
     folders: list[Path] = []
-    monkeypatch.setattr(session, "_serve", lambda project, *_: folders.append(project.folder))
+    monkeypatch.setattr(session, "_serve", lambda project, *_, **__: folders.append(project.folder))
     return folders
 
 
