@@ -26,7 +26,7 @@ _OF_SATELLITE = re.compile(r"(?:^|[_\s-])B\d{1,2}A?(?:$|[_\s-])", re.IGNORECASE)
 
 
 def sensor_of(path: Path) -> str:
-    """Name of a scene's sensor where nobody names one: its product's, or rgb for a picture.
+    """Name of a scene's sensor where none is given: its product's, or rgb for a picture.
 
     Args:
         path: image file or folder of band files.
