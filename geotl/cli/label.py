@@ -44,10 +44,14 @@ def add_label(commands: Any, common: argparse.ArgumentParser) -> None:
 def _what_is_read(label: argparse.ArgumentParser) -> None:
     label.add_argument(
         "--sensor",
-        help="sensor of the scene: geotl sensors (default: the project's, for a new one rgb)",
+        help="sensor of the scene: geotl sensors (default: the project's, then the "
+        "product's, then rgb for a picture of up to four bands)",
     )
     label.add_argument(
-        "--bands", nargs="+", help="bands to use, in order (default: all of the sensor's)"
+        "--bands",
+        nargs="+",
+        help="bands to use, in order; of a file without names of bands, all in file order "
+        "(default: those of the sensor's that are there)",
     )
     label.add_argument(
         "--mask",
@@ -129,5 +133,5 @@ def _label(args: argparse.Namespace) -> None:
     label(args.scene, folder, options, log=args.log, show=_show)
 
 
-def _show(address: str) -> None:
-    print(f"label at {address} (Ctrl+C ends it)", flush=True)
+def _show(line: str) -> None:
+    print(line, flush=True)

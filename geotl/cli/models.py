@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from geotl.cli.map import add_coverage, add_engine, coverage_of
 from geotl.cli.outputs import add_output, one_writer
-from geotl.errors import OutputError
+from geotl.errors import ModelError, OutputError
 
 if TYPE_CHECKING:
     from geotl.evaluation.evaluate import Evaluation
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 _NO_TABLES = frozenset(
     {".gpkg", ".geojson", ".shp", ".tif", ".tiff", ".png", ".jpg", ".html", ".json", ".nc"}
 )
+
+_NO_MODELS = _NO_TABLES | {".csv", ".jp2", ".vrt", ".jpeg", ".yaml", ".yml"}  # but maps and labels
 
 
 def add_inspect(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -118,6 +120,10 @@ def _inspect(args: argparse.Namespace) -> None:
     from geotl.models.model_file import describe_file, read_header
     from geotl.models.pixel_file import describe_pixel_file, is_pixel_model
 
+    if args.model.is_file() and args.model.suffix.lower() in _NO_MODELS:
+        raise ModelError(
+            f"{args.model}: this is no model file; inspect reads models (.safetensors, .onnx)"
+        )
     read, describe = (read_header, describe_file)
     if is_exported(args.model):
         read, describe = (read_passport, describe_exported)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -39,6 +40,7 @@ FILES: Mapping[str, str] = {  # to show in the page, and where they are in the p
 }
 _LAYER = "labels"
 _STAGE, _SOURCE, _COMPLETE, _DONE = ".finish", "source.json", "complete", "metrics.json"
+_FINISHED = f"{RUN}/finished_of.json"  # what finished results depend on
 _CHANGED = "; the labels have changed meanwhile: this is of those at the beginning"
 _NOT_MOVED = frozenset({LABELS, CLASSES, _SOURCE, _COMPLETE})
 
@@ -71,22 +73,29 @@ class Finisher:
             OutputError: the disk is full, or another process works in the folder.
             StoppedError: it was ended by `close`.
         """
+        begun = time.monotonic()
 
         def say(line: str) -> None:
             publish("finish", state="running", line=line, files=[])
 
+        def say_timed(line: str) -> None:
+            say(f"{line}, {time.monotonic() - begun:.0f} s")
+
         settle(folder)
+        if _is_finished(folder, self._inputs):
+            say(f"nothing has changed since: {_result(folder)}")
+            return _files(folder)
         stage = folder / _STAGE
         state = self._open(folder, stage)
         if not (stage / RUN / _DONE).exists():
-            self._commands.run(stage, run_command(resume=(stage / RUN).exists()), say)
+            self._commands.run(stage, run_command(resume=(stage / RUN).exists()), say_timed)
         if not (stage / MAP).exists():
-            self._commands.run(stage, map_command(self._inputs), say)
+            self._commands.run(stage, map_command(self._inputs), say_timed)
         changed = _state(folder, self._inputs) != state
-        _complete(stage)
+        _complete(stage, state)
         settle(folder)
         say(_result(folder) + (_CHANGED if changed else ""))
-        return [name for name, place in FILES.items() if (folder / place).exists()]
+        return _files(folder)
 
     def close(self) -> None:
         """End the command that runs; what it did so far is gone on with next time."""
@@ -170,7 +179,8 @@ def settle(folder: Path) -> None:
         ) from error
 
 
-def _complete(stage: Path) -> None:
+def _complete(stage: Path, state: str) -> None:
+    write_text(stage / _FINISHED, state)
     try:
         sync_tree(stage)
     except OSError as error:
@@ -189,6 +199,19 @@ def _state(folder: Path, inputs: ProjectInputs) -> str:
     """What the results depend on, as text; results of an equal text are the same."""
     files = {name: sha256_of(folder / name) for name in (LABELS, CLASSES)}
     return json_text({"geotl": __version__, **files, **asdict(inputs)})
+
+
+def _is_finished(folder: Path, inputs: ProjectInputs) -> bool:
+    """Whether a project's results are all there, and of its labels and settings as they are now."""
+    needed = (LABELS, CLASSES, RECIPE, MODEL, f"{RUN}/{_DONE}", MAP)
+    if not all((folder / name).exists() for name in needed):
+        return False
+    return _text(folder / _FINISHED) == _state(folder, inputs)
+
+
+def _files(folder: Path) -> list[str]:
+    """Names of the files to show that are there."""
+    return [name for name, place in FILES.items() if (folder / place).exists()]
 
 
 def _result(folder: Path) -> str:

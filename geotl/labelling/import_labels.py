@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,8 @@ def imported(
     labels = read_labels(path, layer=layer, field=field, crs_to=grid.crs)
     lost = [(one.label_id, f"{one.reason} ({one.detail})") for one in labels.rejected]
     shapes = to_pixels([one.geometry for one in labels.labels], grid)
-    present = {(one.class_id, one.geometry.wkb) for one in draft.labels.values()}
+    earlier = {(one.class_id, one.geometry.wkb) for one in draft.labels.values()}
+    present = {*earlier}
     places: list[tuple[int, shapely.Geometry]] = []
     for one, shape in zip(labels.labels, shapes, strict=True):
         try:
@@ -73,7 +75,7 @@ def imported(
         present |= {(class_.id, part.wkb) for part in new}
         places += [(class_.id, part) for part in new]
         if not new:
-            lost.append((one.id, "it is there already" if parts else "outside the scene"))
+            lost.append((one.id, _why_nothing(class_, parts, earlier)))
     notes = [note.removeprefix(f"{path}: ") for note in labels.notes]
     return Imported(placed(draft, places), len(places), (*_in_lines(lost), *notes))
 
@@ -167,6 +169,16 @@ def _lines(text: str) -> Iterator[list[str]]:
     return ([line] for line in text.splitlines() if not line.startswith("#"))
 
 
+def _why_nothing(
+    class_: LabelClass, parts: Sequence[shapely.Geometry], earlier: AbstractSet[tuple[int, bytes]]
+) -> str:
+    """Why a label with these parts in the scene adds none to those there were before the file."""
+    if not parts:
+        return "outside the scene"
+    there = all((class_.id, part.wkb) in earlier for part in parts)
+    return "it is there already" if there else "twice in the file"
+
+
 def _class_named(draft: Draft, value: object) -> tuple[Draft, LabelClass]:
     """The class of this name, which is added where there is none."""
     if value is None:
@@ -193,11 +205,16 @@ def _number(id_: object) -> int:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else -1
 
 
+def _feature(label: str) -> str:
+    """A label as the lines call it: a mere number is that of a feature."""
+    return f"feature {label}" if label.isdigit() else label
+
+
 def _in_lines(lost: Sequence[tuple[str, str]]) -> tuple[str, ...]:
     """A line for each (label, reason); one for many labels that were lost for one reason.
 
     >>> _in_lines([("3", "no class"), *((str(i), "outside the scene") for i in range(9))])
-    ('3: no class', '9 labels, such as 0: outside the scene')
+    ('feature 3: no class', '9 labels, such as feature 0: outside the scene')
     """
     labels: dict[str, list[str]] = {}
     for label, reason in lost:
@@ -206,9 +223,9 @@ def _in_lines(lost: Sequence[tuple[str, str]]) -> tuple[str, ...]:
         line
         for reason, some in labels.items()
         for line in (
-            [f"{label}: {reason}" for label in some]
+            [f"{_feature(label)}: {reason}" for label in some]
             if len(some) <= MAX_ALIKE
-            else [f"{len(some):,} labels, such as {some[0]}: {reason}"]
+            else [f"{len(some):,} labels, such as {_feature(some[0])}: {reason}"]
         )
     ]
     more = len(lines) - MAX_LINES

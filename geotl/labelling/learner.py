@@ -143,6 +143,7 @@ class Learner:
         self.curve = Curve(options.curve or folder.parent / "accuracy.jsonl")
         self._model: LiveModel | None = None
         self._newest, self._candidates = LabelSet(), list[Candidates]()
+        self._tested = -1  # revision of the labels with which all members were measured
         self._versions, self._drawing = itertools.count(1), ThreadPoolExecutor(os.cpu_count() or 1)
         self._rest_s, self._showing = options.rest_s, threading.Lock()
         self._limits: threadpool_limits | None = None
@@ -281,8 +282,12 @@ class Learner:
         measured = measure(fitting, stale, quick=quick)
         if measured is None or stale():
             return
-        self._publish("accuracy", revision=labels.revision, **measured.event())
-        self._publish("doubts", labels=measured.doubtful())
+        if not quick:
+            self._tested = labels.revision
+        if not quick or labels.revision > self._tested:  # no quick value after one of all members
+            stage = "quick" if quick else "full"
+            self._publish("accuracy", revision=labels.revision, stage=stage, **measured.event())
+            self._publish("doubts", labels=measured.doubtful())
         if quick:
             self.curve.add(measured)
             self._publish("curve", points=self.curve.points)

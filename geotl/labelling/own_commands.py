@@ -17,6 +17,7 @@ Command = Sequence[str]
 Say = Callable[[str], None]
 _PREFIX = "geotl: "  # of the line in which a command says what is wrong
 _KEPT = 50  # last lines in which that line is looked for
+_END_S = 2.0  # for a command to end by itself
 
 
 class StoppedError(GeoTLError):
@@ -64,11 +65,20 @@ class OwnCommands:
         return lines
 
     def close(self) -> None:
-        """End the command that runs, and let none begin."""
+        """End the command that runs, and let none begin.
+
+        It has two seconds to end by itself, and none when this is called again.
+        """
+        again = self._closed.is_set()
         self._closed.set()
         process = self._process
-        if process is not None and process.poll() is None:
-            process.terminate()
+        if process is None or process.poll() is not None:
+            return
+        process.terminate()
+        try:
+            process.wait(0 if again else _END_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
 
 
 def started(folder: Path, command: Command) -> subprocess.Popen[str]:

@@ -33,6 +33,7 @@ from geotl.labelling.saver import Saver
 
 LABELS, CLASSES, HISTORY = "labels.gpkg", "classes.json", "history.jsonl"
 OUTSIDE = "labels_outside.gpkg"  # what another program wrote and could not be taken whole
+_OF_COMMANDS = "choose one with labels.layer in a recipe, or --layer of a command"
 SUFFIXES = (".gpkg", ".geojson", ".json", ".csv")  # of files that a page may import
 
 
@@ -165,7 +166,8 @@ class Project:
             try:
                 return self.import_file(path, field=field, layer=layer, revision=revision)
             except DataError as error:
-                raise DataError(str(error).replace(str(path), name[:80])) from error
+                words = str(error).replace(_OF_COMMANDS, "name one of them")
+                raise DataError(words.replace(str(path), name[:80])) from error
 
     def flush(self) -> None:
         """Write labels.gpkg and classes.json now.

@@ -38,6 +38,7 @@ class ProjectInputs:
         mask: auto, none, or a cloud mask's file.
         weights: file of a network's weights, None for none.
         aoi: polygons of the area to map, None for the whole scene.
+        file_bands: bands in file order, where the file names none.
     """
 
     scene: Path
@@ -46,6 +47,7 @@ class ProjectInputs:
     mask: str = "auto"
     weights: Path | None = None
     aoi: Path | None = None
+    file_bands: tuple[str, ...] | None = None
 
     @property
     def map_options(self) -> list[str]:
@@ -82,6 +84,8 @@ def recipe_values(
     data: dict[str, Any] = {"scenes": [str(inputs.scene.absolute())], "sensor": inputs.sensor}
     if inputs.bands is not None:
         data["bands"] = list(inputs.bands)
+    if inputs.file_bands is not None:
+        data["file_bands"] = list(inputs.file_bands)
     if inputs.mask != "auto":
         data["mask"] = None if inputs.mask == "none" else str(Path(inputs.mask).absolute())
     values: dict[str, Any] = {

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import NoReturn
 
 import uvicorn
 
 from geotl.errors import SettingError
 from geotl.labelling.gate import HOST, Gate
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _END_S = 2  # for answers under way when the server ends
 
 
@@ -37,7 +41,11 @@ def open_socket(port: int | None) -> socket.socket:
 
 
 def serve(
-    gate: Gate, listening: socket.socket, stop: threading.Event, ending: Callable[[], None]
+    gate: Gate,
+    listening: socket.socket,
+    stop: threading.Event,
+    ending: Callable[[], None],
+    interrupts: Interrupts,
 ) -> None:
     """Answer requests until SIGINT or SIGTERM.
 
@@ -46,6 +54,7 @@ def serve(
         listening: from `open_socket`; closed at the end.
         stop: ends the server when it is set.
         ending: called when the server is about to end, so that streams close.
+        interrupts: taken, for a second signal while the server ends.
     """
     config = uvicorn.Config(
         gate,
@@ -58,30 +67,62 @@ def serve(
         proxy_headers=False,
         timeout_graceful_shutdown=_END_S,
     )
-    server = _Server(config, stop, ending)
-    with contextlib.suppress(KeyboardInterrupt), _interrupted_by_sigterm():
+    server = _Server(config, stop, ending, interrupts)
+    with contextlib.suppress(KeyboardInterrupt):
         server.run(sockets=[listening])  # sends itself the signal again when all is closed
 
 
-@contextlib.contextmanager
-def _interrupted_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM end the process as Ctrl+C does, so that the folder is left in order."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+class Interrupts:
+    """SIGINT and SIGTERM: the first ends the work in order, a second one the process at once."""
+
+    def __init__(self, at_once: Callable[[], None]) -> None:
+        """Of a process that calls `at_once` before it ends at the second signal."""
+        self._at_once, self._stopping = at_once, False
+
+    @contextlib.contextmanager
+    def taken(self) -> Iterator[None]:
+        """Take both signals, also where a shell had SIGINT ignored in the background.
+
+        Raises:
+            KeyboardInterrupt: at the first signal.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {one: signal.signal(one, self._taken) for one in _SIGNALS}
+        try:
+            yield
+        finally:
+            for one, handler in before.items():
+                signal.signal(one, handler)
+
+    def end(self, number: int) -> NoReturn:
+        """End the process now; what is on the disk stays."""
+        self._at_once()
+        os._exit(128 + number)
+
+    def _taken(self, number: int, _: FrameType | None) -> None:
+        if self._stopping:
+            self.end(number)
+        self._stopping = True
+        raise KeyboardInterrupt
 
 
 class _Server(uvicorn.Server):
     def __init__(
-        self, config: uvicorn.Config, stop: threading.Event, ending: Callable[[], None]
+        self,
+        config: uvicorn.Config,
+        stop: threading.Event,
+        ending: Callable[[], None],
+        interrupts: Interrupts,
     ) -> None:
         super().__init__(config)
-        self._stop, self._ending = stop, ending
+        self._stop, self._ending, self._interrupts = stop, ending, interrupts
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self.should_exit:
+            self._interrupts.end(sig)
+        super().handle_exit(sig, frame)
 
     async def on_tick(self, counter: int) -> bool:
         return await super().on_tick(counter) or self._stop.is_set()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
+import socket
 import threading
 import webbrowser
 from collections.abc import Callable, Iterator
@@ -11,8 +13,7 @@ from pathlib import Path
 
 from geotl.console import Log
 from geotl.errors import DataError, SettingError
-from geotl.imagery.scene import Scene, open_scene
-from geotl.imagery.sensors import get_sensor
+from geotl.imagery.scene import Scene
 from geotl.io.files import given_path
 from geotl.labelling.blind import SAMPLE, BlindSample, SampleFinisher, SampleProject
 from geotl.labelling.events import Events
@@ -33,9 +34,12 @@ from geotl.labelling.parts import FollowingModel, Parts, Publish
 from geotl.labelling.project import Project
 from geotl.labelling.project_recipe import ProjectInputs
 from geotl.labelling.reference import read_sample
+from geotl.labelling.scene_choice import file_order, opened, sensor_of
 from geotl.labelling.scene_tiles import SceneTiles
 from geotl.labelling.server import app
-from geotl.labelling.serving import open_socket, serve
+from geotl.labelling.serving import Interrupts, open_socket, serve
+
+_CLOSE_S = 5.0  # for the model's threads, whose work can be done again
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,7 @@ def label(
         folder: of the project, which is made where it is missing.
         options: of the command line; what they leave open is as in the session before.
         log: takes lines on what was taken from files.
-        show: takes the page's address.
+        show: takes lines: the page's address, and at the end where the labels are.
 
     Raises:
         DataError: the scene or a file cannot be used, or the project is another scene's.
@@ -97,23 +101,24 @@ def label(
     """
     folder, path = given_path(folder), given_path(scene_path).resolve()
     known = read_record(folder)
-    choices = _chosen(options, known.choices if known else Choices())
-    _check_files(choices)
-    mask = None if choices.mask == "none" else choices.mask
-    scene = open_scene(path, get_sensor(choices.sensor), choices.bands, mask=mask)
+    before = known.choices if known else Choices(options.sensor or sensor_of(path))
+    chosen = _chosen(options, before)
+    _check_files(chosen)
+    scene, choices = opened(path, chosen, log)
     if known is not None:
         check_scene(folder, known, path, scene.grid)
     record = ProjectRecord(str(path), scene.grid, choices)
     opening = Opening(folder, scene, choices, options)
     events = Events()
-    with alone_in(folder):
-        if known is None:
-            write_record(folder, record)
-        make = open_labels if choices.sample is None else open_sample
-        project, parts = make(opening, events.publish, log)
+    with alone_in(folder), open_socket(options.port) as listening:
+        with _nothing_left(folder, new=known is None):
+            if known is None:
+                write_record(folder, record)
+            make = open_labels if choices.sample is None else open_sample
+            project, parts = make(opening, events.publish, log)
         with contextlib.closing(project):
             write_record(folder, record)
-            _serve(project, parts, events, options, show)
+            _serve(project, parts, events, listening, browser=options.browser, show=show)
 
 
 @dataclass(frozen=True)
@@ -145,8 +150,9 @@ def open_labels(opening: Opening, publish: Publish, log: Log) -> tuple[Project, 
     with _closed_on_error(project):
         _begin(project, opening.options, log)
         weights, aoi = _path(choices.weights), _path(choices.aoi)
+        order = file_order(scene.path, scene.sensor, choices.bands)
         inputs = ProjectInputs(
-            scene.path, choices.sensor, choices.bands, choices.mask, weights, aoi
+            scene.path, choices.sensor, choices.bands, choices.mask, weights, aoi, order
         )
 
     def make() -> FollowingModel:
@@ -179,6 +185,21 @@ def open_sample(opening: Opening, publish: Publish, log: Log) -> tuple[Project, 
     blind = BlindSample(sample, opening.folder / SAMPLE, publish)
     finish = SampleFinisher(blind, _path(opening.choices.map))
     return project, Parts(SceneTiles(opening.scene), blind, finish)
+
+
+@contextlib.contextmanager
+def _nothing_left(folder: Path, *, new: bool) -> Iterator[None]:
+    """Remove what a start wrote that failed, where the project is new."""
+    before = {*folder.iterdir()}
+    try:
+        yield
+    except BaseException:
+        for made in {*folder.iterdir()} - before if new else ():
+            if made.is_dir():
+                shutil.rmtree(made)
+            else:
+                made.unlink()
+        raise
 
 
 @contextlib.contextmanager
@@ -239,19 +260,37 @@ def _serve(
     project: Project,
     parts: Parts,
     events: Events,
-    options: LabelOptions,
+    listening: socket.socket,
+    *,
+    browser: bool,
     show: Callable[[str], None],
 ) -> None:
-    with open_socket(options.port) as listening:
+    interrupts = Interrupts(parts.finish.close)
+
+    def ending() -> None:
+        show(f"stopping; labels are saved in {project.path}")
+        events.close()
+
+    with interrupts.taken():
         address = Address(listening.getsockname()[1], new_token())
         gate = app(project, parts.tiles, parts.model, parts.finish, address=address, events=events)
         with address_shown(project.folder, address.url) as page:
             parts.model.start()
-            show(address.url)
-            if options.browser:
+            show(f"label at {address.url} (Ctrl+C ends it)")
+            if browser:
                 webbrowser.open(page.resolve().as_uri())
             try:
-                serve(gate, listening, parts.fault, events.close)
+                serve(gate, listening, parts.fault, ending, interrupts)
             finally:
                 parts.finish.close()
-                parts.model.close()
+                _close(parts)
+
+
+def _close(parts: Parts) -> None:
+    """End the model, but do not wait long for a step of its work: nothing of it is lost."""
+    if parts.fault.is_set():
+        parts.model.close()  # raises what went wrong
+        return
+    closing = threading.Thread(target=parts.model.close, daemon=True)
+    closing.start()
+    closing.join(_CLOSE_S)

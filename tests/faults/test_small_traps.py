@@ -173,3 +173,14 @@ def test_links_are_followed_and_devices_are_left_alone(tmp_path: Path) -> None:
     assert pipe.is_fifo()
     with pytest.raises(GeoTLError):
         replaceable(tmp_path / "a\0b")
+
+
+@pytest.mark.parametrize("name", ["map.tif", "labels.gpkg"])
+def test_inspect_says_what_it_reads(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / name).write_bytes(b"II*\0" * 100)
+    assert main(["inspect", str(tmp_path / name)]) == 2
+    said = capsys.readouterr().err
+    assert "this is no model file; inspect reads models (.safetensors, .onnx)" in said
+    assert said.count("\n") == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import socket
@@ -49,7 +50,8 @@ def test_a_session_ends_in_order_and_goes_on(scene: Path, tmp_path: Path) -> Non
         server.change(WATER, ADD)
         server.process.send_signal(signal.SIGINT)
         rest, errors = server.process.communicate(timeout=20)
-    assert (server.process.returncode, rest, errors) == (0, "", "")
+    said = f"stopping; labels are saved in {folder / 'labels.gpkg'}\n"
+    assert (server.process.returncode, rest, errors) == (0, said, "")
     names = {path.name for path in folder.iterdir()}
     assert names >= {"labels.gpkg", "history.jsonl", "classes.json", "project.json"}
     assert not names & {"open.html", ".labels.gpkg.lock"}
@@ -66,6 +68,39 @@ def test_a_server_that_is_ended_politely_leaves_order(scene: Path, tmp_path: Pat
         assert not [*events]  # the stream has ended
     assert server.process.returncode == 0
     assert not (tmp_path / "p" / "open.html").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_server_that_began_with_sigint_ignored(
+    scene: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    """As in the background of a shell without job control."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with running(scene, tmp_path / "p") as server:
+            server.process.send_signal(number)
+            rest, _ = server.process.communicate(timeout=30)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert server.process.returncode == 0
+    assert rest.startswith("stopping; labels are saved in ")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_ends_at_once(number: signal.Signals) -> None:
+    code = (
+        "import os, signal, time\n"
+        "from geotl.labelling.serving import Interrupts\n"
+        "with Interrupts(lambda: print('ended', flush=True)).taken():\n"
+        "    try:\n"
+        f"        os.kill(os.getpid(), {int(number)})\n"
+        "        time.sleep(60)\n"
+        "    except KeyboardInterrupt:\n"
+        f"        os.kill(os.getpid(), {int(number)})\n"
+        "        time.sleep(60)\n"
+    )
+    ended = python(code)
+    assert (ended.returncode, ended.stdout) == (128 + number, "ended\n")
 
 
 def test_a_second_process_says_where_the_first_listens(
@@ -208,6 +243,16 @@ def test_a_project_of_another_scene_is_refused(
     [
         (["--labels", "absent.gpkg"], "no such file"),
         (["--classes", "absent.txt"], "cannot be read as classes"),
+        (["--classes", os.devnull], "holds no class"),
+        (["--labels", str(ROOT / "sample_tiles/labels.gpkg"), "--layer", "none"], "layer"),
+        (
+            [
+                *["--layer", "points", "--field", "none", "--labels"],
+                str(ROOT / "sample_tiles/labels.gpkg"),
+            ],
+            "none",
+        ),
+        (["--port", "99999"], "--port"),
         (["--sensor", "sentinel9"], "did you mean"),
         (["--sample", "absent.gpkg"], "absent.gpkg"),
         (["--sample", str(ROOT / "README.md"), "--labels", "b.gpkg"], "takes none"),
@@ -217,6 +262,7 @@ def test_what_cannot_be_read_is_one_line(
     scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str], reason: str
 ) -> None:
     assert reason in refusal(capsys, words(scene, tmp_path / "p", *more))
+    assert not (tmp_path / "p").exists()
 
 
 def test_classes_and_labels_of_files_are_there_from_the_start(scene: Path, tmp_path: Path) -> None:

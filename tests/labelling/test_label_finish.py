@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -300,6 +302,34 @@ def test_finishing_again_goes_on_where_it_ended(
     assert [command[0] for command in working.started] == ["map"]
 
 
+def test_finishing_what_is_finished_answers_at_once(
+    project: Path, inputs: ProjectInputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands, heard = Commands(), Heard()
+    monkeypatch.setattr(own_commands, "started", commands)
+    first = Finisher(inputs, opened(inputs))(project, Heard())
+    wanted = contents(project)
+    assert Finisher(inputs, opened(inputs))(project, heard) == first
+    assert len(heard.lines) == 1
+    assert heard.lines[0].startswith("nothing has changed since: ")
+    assert [command[0] for command in commands.started] == ["run", "map"]
+    assert contents(project) == wanted
+    (project / "map.tif").unlink()
+    Finisher(inputs, opened(inputs))(project, Heard())
+    assert [command[0] for command in commands.started] == ["run", "map"] * 2
+
+
+def test_lines_of_a_command_say_the_seconds_so_far(
+    project: Path, inputs: ProjectInputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard = Heard()
+    failing = Commands(run="import sys; print('fold 3/5', flush=True); sys.exit(2)")
+    monkeypatch.setattr(own_commands, "started", failing)
+    with pytest.raises(DataError):
+        Finisher(inputs, opened(inputs))(project, heard)
+    assert any(re.fullmatch(r"fold 3/5, \d+ s", line) for line in heard.lines)
+
+
 def test_other_labels_begin_again_and_replace_all(
     project: Path, inputs: ProjectInputs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -361,7 +391,7 @@ def test_closing_ends_the_command(
     finisher, begun = Finisher(inputs, opened(inputs)), threading.Event()
 
     def publish(kind: str, **values: Any) -> None:
-        if values["line"] == "begun":
+        if "begun" in values["line"]:
             begun.set()
 
     with ThreadPoolExecutor(1) as pool:
@@ -370,6 +400,30 @@ def test_closing_ends_the_command(
         finisher.close()
         with pytest.raises(StoppedError, match="goes on from here"):
             end.result(20)
+
+
+def test_a_command_that_does_not_end_is_killed(
+    project: Path, inputs: ProjectInputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stubborn = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+        "print('begun', flush=True); time.sleep(60)"
+    )
+    monkeypatch.setattr(own_commands, "started", Commands(run=stubborn))
+    finisher, begun = Finisher(inputs, opened(inputs)), threading.Event()
+
+    def publish(kind: str, **values: Any) -> None:
+        if "begun" in values["line"]:
+            begun.set()
+
+    with ThreadPoolExecutor(1) as pool:
+        end = pool.submit(finisher, project, publish)
+        assert begun.wait(20)
+        before = time.monotonic()
+        finisher.close()
+        with pytest.raises(StoppedError):
+            end.result(20)
+    assert time.monotonic() - before < 10
 
 
 @pytest.mark.parametrize("path", [None, ".", os.pathsep])

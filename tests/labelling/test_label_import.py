@@ -63,7 +63,7 @@ def test_positions_come_from_a_table(tmp_path: Path) -> None:
     path.write_text("x;y;crs;kind\n500035;4599977,5;EPSG:32633;water\n500035;1;EPSG:32633;water\n")
     reading = imported(EMPTY, path, GRID, field="kind")
     assert [one.geometry for one in reading.draft.labels.values()] == [shapely.Point(3.5, 2.25)]
-    assert reading.rejected == ("3: outside the scene",)
+    assert reading.rejected == ("feature 3: outside the scene",)
 
 
 def test_parts_become_labels_and_areas_end_at_the_edge(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_what_cannot_be_a_label_is_a_line(tmp_path: Path) -> None:
 def test_labels_that_are_there_are_not_added_again(tmp_path: Path) -> None:
     path = written(tmp_path / "a.gpkg", [("water", square(1, 1, 2)), ("Water", square(1, 1, 2))])
     first = imported(EMPTY, path, GRID)
-    assert (first.added, first.rejected) == (1, ("2: it is there already",))
+    assert (first.added, first.rejected) == (1, ("feature 2: twice in the file",))
     again = imported(first.draft, path, GRID)
     assert again.added == 0
     assert len(again.draft.labels) == 1
@@ -112,10 +112,10 @@ def test_many_labels_lost_for_one_reason_are_one_line(tmp_path: Path) -> None:
     rows = [("water", square(1, 1, 2)), *(("water", square(999, i, 1)) for i in range(80))]
     names = [("x" * (61 + i), square(3, 3, 2)) for i in range(3)]
     reading = imported(EMPTY, written(tmp_path / "a.gpkg", [*rows, *names]), GRID)
-    assert reading.rejected[0] == "80 labels, such as 2: outside the scene"
+    assert reading.rejected[0] == "80 labels, such as feature 2: outside the scene"
     assert len(reading.rejected) == 4
     again = imported(reading.draft, tmp_path / "a.gpkg", GRID)
-    assert "1: it is there already" in again.rejected
+    assert "feature 1: it is there already" in again.rejected
 
 
 def test_lines_have_a_limit(tmp_path: Path) -> None:

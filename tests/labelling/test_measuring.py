@@ -103,3 +103,17 @@ def test_accuracy_follows_the_labels_in_the_background(tmp_path: Path) -> None:
     assert events.of("accuracy")[-2]["revision"] == 40
     assert [point["labels"] for point in Curve(tmp_path / "accuracy.jsonl").points] == [40]
     assert not events.of("fault")
+
+
+def test_no_quick_accuracy_replaces_that_of_all_members(tmp_path: Path) -> None:
+    """The same labels come again, as when a class without labels is added and taken back."""
+    with learning(tmp_path / "features", LearnerOptions(rest_s=0.0)) as (learner, events):
+        labels = label_set(drawn(40), revision=40)
+        for _ in range(2):
+            learner.changed(labels)
+            assert learner.wait(120, full=True)
+    stages = [one["stage"] for one in events.of("accuracy")]
+    assert stages[:2] == ["quick", "full"]
+    assert set(stages[2:]) == {"full"}
+    assert len(events.of("curve")) >= 2
+    assert not events.of("fault")
