@@ -107,6 +107,12 @@ def test_imports_against_the_order_are_seen(here: str, there: str) -> None:
     assert is_allowed("cli", there)
 
 
+def test_files_of_tests_have_names_of_their_own() -> None:
+    """pytest imports them by these names; two of one name cannot be collected together."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert not {name for name in names if names.count(name) > 1}
+
+
 def test_every_package_has_its_place() -> None:
     assert {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()} == {*ORDER}
 
