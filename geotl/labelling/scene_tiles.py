@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from pyproj import CRS
 
 from geotl.arrays import Float64s, UInt8s
 from geotl.errors import DataError
@@ -123,7 +122,7 @@ def _facts_of(scene: Scene) -> dict[str, Any]:
         "height": grid.height,
         "pixel_m": None if ground is None else ground.across_m,
         "crs": grid.crs,
-        "geographic": bool(grid.crs) and CRS.from_user_input(grid.crs).is_geographic,
+        "geographic": ground is not None and ground.changes,
         "transform": [float(value) for value in grid.transform],
         "bands": list(scene.bands),
         "wavelengths": wavelengths,
