@@ -146,7 +146,8 @@ def draw_label_page(wide: Path, small: Path, browser: str) -> None:
             page.wait_for_selector("#accuracy-classes table", state="attached")
             page.evaluate("document.activeElement.blur()")
             page.get_by_text("Full map").wait_for(timeout=120_000)
-            page.wait_for_timeout(2000)  # until its tiles are drawn
+            page.wait_for_timeout(500)  # until its tiles are asked for
+            page.wait_for_selector("#computing", state="hidden", timeout=120_000)
             page.screenshot(path=to)
             page.close()
             Image.open(to).convert("RGB").quantize(COLOURS, kmeans=2).save(to, optimize=True)

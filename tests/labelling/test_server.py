@@ -137,7 +137,7 @@ def test_a_tab_that_takes_the_pen_late_must_look_first(page: Page) -> None:
 def test_a_file_is_imported_and_what_was_not_taken_is_listed(page: Page) -> None:
     answer = page.bring(json.dumps(COLLECTION).encode(), name="my fields.geojson").json()
     assert answer["added"] == 1
-    assert answer["rejected"] == ["1: outside the scene"]
+    assert answer["rejected"] == ["feature 1: outside the scene"]
     assert answer["state"]["labels"][0]["geometry"]["coordinates"] == [1.5, 1.5]
     assert answer["state"]["classes"][2]["name"] == "reed"
     page.revision = answer["state"]["revision"]
