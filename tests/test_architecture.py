@@ -149,6 +149,7 @@ def test_a_package_begins_with_nothing_but_what_it_is(name: str) -> None:
         ("pydantic_core", {"io"}),
         ("exactextract", {"data"}),
         ("rich", {"console"}),
+        ("PIL", {"labelling"}),
         ("fastapi", {"labelling"}),
         ("uvicorn", {"labelling"}),
     ],

@@ -1,15 +1,17 @@
-"""Tiles of the page as PNG files in memory."""
+"""Tiles of the page: their side, the colours of map layers, and PNG files in memory."""
 
 from __future__ import annotations
 
-import struct
-import zlib
+import io
 
 import numpy as np
+from PIL import Image
 
 from geotl.arrays import UInt8s
 
 SIDE = 256  # pixels of a tile
+CONFIDENCE = ("#440154", "#3b528b", "#21918c", "#5ec962", "#fde725")  # viridis, from 0 to 1
+OUTSIDE = ("#ffb000", "#e3472f", "#7a0016")  # just outside the area of applicability, to far
 _LEVEL = 1  # a tile travels within one machine: quick rather than small
 
 
@@ -22,17 +24,9 @@ def png_of(rgba: UInt8s) -> bytes:
     >>> png_of(np.zeros((2, 3, 4), np.uint8))[1:4]
     b'PNG'
     """
-    height, width = rgba.shape[:2]
-    rows = np.zeros((height, 1 + 4 * width), np.uint8)  # the first byte of a row: not filtered
-    rows[:, 1:] = rgba.reshape(height, 4 * width)
-    header = struct.pack(">IIBBBBB", width, height, 8, 6, 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows.tobytes(), _LEVEL)), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(name, content) for name, content in chunks)
-
-
-def _chunk(name: bytes, content: bytes) -> bytes:
-    checksum = zlib.crc32(name + content)
-    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", checksum)
+    stream = io.BytesIO()
+    Image.fromarray(rgba).save(stream, "png", compress_level=_LEVEL)
+    return stream.getvalue()
 
 
 EMPTY = png_of(np.zeros((SIDE, SIDE, 4), np.uint8))
