@@ -120,7 +120,7 @@ def test_undo_and_redo_by_keys_and_buttons(page: Any, served: Served) -> None:
     until(lambda: len(in_file(served)) == 3)
 
 
-def test_a_reload_loses_nothing_and_keeps_the_pen(page: Any) -> None:
+def test_a_reload_loses_nothing_and_keeps_the_pen(page: Any, served: Served) -> None:
     add_classes(page, "water")
     click_at(page, 100, 100)
     page.reload()
@@ -129,6 +129,8 @@ def test_a_reload_loses_nothing_and_keeps_the_pen(page: Any) -> None:
     becomes(page, "geotl.session.writer === true")
     click_at(page, 200, 200)
     saved(page, 2)
+    until(lambda: len(in_file(served)) == 2)
+    assert len(served.project.snapshot().labels.labels) == 2
 
 
 def test_an_added_class_is_the_active_one_and_stays_so_over_a_reload(page: Any) -> None:
