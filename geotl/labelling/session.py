@@ -137,7 +137,7 @@ def open_labels(opening: Opening, publish: Publish, log: Log) -> tuple[Project, 
 
     fault = threading.Event()
     model, finish = LateModel(make, fault.set), Finisher(inputs, scene)
-    return project, Parts(SceneTiles(scene), model, finish, fault)
+    return project, Parts(SceneTiles(scene), model, finish, fault=fault)
 
 
 def open_sample(opening: Opening, publish: Publish, log: Log) -> tuple[Project, Parts]:
@@ -207,7 +207,7 @@ def _serve(
     browser: bool,
     show: Callable[[str], None],
 ) -> None:
-    interrupts = Interrupts(parts.finish.close)
+    interrupts = Interrupts(parts.attempts.close)
 
     def ending() -> None:
         show(f"stopping; labels are saved in {project.path}")
@@ -215,7 +215,7 @@ def _serve(
 
     with interrupts.taken():
         address = Address(listening.getsockname()[1], new_token())
-        gate = app(project, parts.tiles, parts.model, parts.finish, address=address, events=events)
+        gate = app(project, parts, address=address, events=events)
         with address_shown(project.folder, address.url) as page:
             parts.model.start()
             show(f"label at {address.url} (Ctrl+C ends it)")
@@ -224,7 +224,7 @@ def _serve(
             try:
                 serve(gate, listening, parts.fault, ending, interrupts)
             finally:
-                parts.finish.close()
+                parts.attempts.close()
                 _close(parts)
 
 
