@@ -17,7 +17,7 @@ export function listenToKeys(map, act) {
     if (done) event.preventDefault();
   });
   find('map').addEventListener('keydown', () => document.body.classList.add('by-keys'));
-  document.addEventListener('pointerdown', () => document.body.classList.remove('by-keys'));
+  document.addEventListener('pointerdown', () => document.body.classList.remove('by-keys'), {capture: true});
   find('show-keys').addEventListener('click', () => find('keys').showModal());
 }
 

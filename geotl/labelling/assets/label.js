@@ -57,7 +57,7 @@ function showTools() {
     button.setAttribute('aria-pressed', String(button.dataset.tool === tools.tool));
   }
   const label = session.labels.find(one => one.id === tools.selected);
-  find('drawing').hidden = !tools.corners;
+  find('drawing').hidden = !tools.drawing.isDrawing;
   find('selected').hidden = !label;
   find('selected-name').textContent = label ? `${label.geometry.type.toLowerCase()} ${label.id}: ${classes.nameOf(label.class)}` : '';
   find('map').dataset.using = tools.tool;
@@ -131,12 +131,12 @@ function setBusy(what, isBusy) {
 }
 
 const act = {
-  undo: () => tools.takeCornerBack() || session.undo(),
+  undo: () => tools.drawing.takeBack() || session.undo(),
   redo: () => session.redo(),
   next: () => (isSample ? sample : learning).goToNext(),
   tool: name => !isSample && tools.take(name),
   useMiddle: () => !isSample && tools.useMiddle(),
-  enter: () => (tools.corners ? tools.endPolygon() : act.useMiddle()),
+  enter: () => (tools.drawing.isDrawing ? tools.drawing.end() : act.useMiddle()),
   cancel: () => tools.cancel(),
   deleteSelected: () => tools.deleteSelected(),
   moveSelected: (right, down) => tools.moveSelected(right, down),
@@ -171,7 +171,7 @@ for (const button of document.querySelectorAll('[data-tool]')) {
   button.addEventListener('click', () => tools.take(button.dataset.tool));
 }
 find('undo').addEventListener('click', () => act.undo());
-find('end-polygon').addEventListener('click', () => tools.endPolygon());
+find('end-polygon').addEventListener('click', () => tools.drawing.end());
 find('leave-polygon').addEventListener('click', () => tools.cancel());
 find('delete-label').addEventListener('click', () => tools.deleteSelected());
 find('zoom-in').addEventListener('click', () => map.zoomBy(1));

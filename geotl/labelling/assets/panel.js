@@ -98,7 +98,8 @@ export function followSession(session) {
     find('watching').hidden = !isWatching;
     find('offline').hidden = !session.offline && !session.gone;
     find('waiting-changes').textContent = waitingWords(session);
-    find('saved').textContent = number ? `Saving ${count(number, 'change')}` : 'All saved';
+    const [saving, noun] = [`Saving ${number.toLocaleString('en')}`, number === 1 ? ' change' : ' changes'];
+    find('saved').replaceChildren(...(number ? [saving, make('span', {class: 'where-wide'}, noun)] : ['All saved']));
     find('undo').disabled = isWatching || !(session.state?.undo || number);
     find('redo').disabled = isWatching || !session.state?.redo;
   };

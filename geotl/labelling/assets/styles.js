@@ -1,5 +1,5 @@
 // How labels and places look on the map: seen on any scene, and distinct without colour.
-import {Circle, Fill, Stroke, Style, Text} from './ol.js';
+import {Circle, Fill, Point, Stroke, Style, Text} from './ol.js';
 
 const DARK = '#14191f';
 const LIGHT = '#ffffff';
@@ -90,9 +90,22 @@ export function styleOfPlace(number, isVisited) {
   })];
 }
 
-/** Styles of a polygon that is being drawn. */
-export const sketchStyles = () => [
+const handle = (radius, geometry) => new Style({
+  geometry, image: new Circle({radius, fill: new Fill({color: LIGHT}), stroke: new Stroke({color: DARK, width: 1.5})}),
+});
+
+const SKETCH = [
   new Style({stroke: new Stroke({color: DARK, width: 4}), fill: new Fill({color: '#ffffff30'})}),
   new Style({stroke: new Stroke({color: LIGHT, width: 2, lineDash: [6, 4]})}),
-  new Style({image: new Circle({radius: 4, fill: new Fill({color: LIGHT}), stroke: new Stroke({color: DARK, width: 1.5})})}),
 ];
+
+/** Corners of a sketch: the ring's last place is its first, the one before the pointer's, once that has moved. */
+export const cornersOf = ring => ring.slice(0, Math.max(1, ring.length - 2));
+
+/** Styles of what is being drawn: the polygon with its corners, its line, the pointer. */
+export function sketchStyles(feature) {
+  const geometry = feature.getGeometry();
+  if (geometry.getType() === 'Point') return [handle(4, geometry)];
+  const corners = geometry.getType() === 'Polygon' ? cornersOf(geometry.getCoordinates()[0]) : [];
+  return [...SKETCH, ...corners.map(one => handle(5, new Point(one)))];
+}

@@ -1,42 +1,45 @@
 // The three tools: points, polygons, and the selection that moves, deletes and reclasses labels.
 import {say, warn, find} from './dom.js';
-import {Collection, Draw, Modify, Translate} from './ol.js';
-import {polygonFault} from './polygon.js';
+import {Drawing} from './drawing.js';
+import {Collection, Modify, Translate} from './ol.js';
 import {fromMap, toMap} from './scene_map.js';
-import {sketchStyles} from './styles.js';
 import {place} from './words.js';
 
-const DOUBLE_MS = 400; // the second click of a double click sets no second point
+const DOUBLE_MS = 400; // the second tap of a double tap sets no second point
 
 /** Emits `change` when the tool, the selection or the drawing changes, `asked` with a place. */
 export class Tools extends EventTarget {
   tool = 'point';
   selected = null; // id of a label
-  corners = 0; // of the polygon that is being drawn
   dragging = false;
-  #last = {time: 0, pixel: [0, 0]};
+  #last = {time: -Infinity, pixel: [0, 0]};
+  #clicks = 1; // of the mouse on one place: 2 of a double click
   #held = new Collection();
-  #sketch = null; // the polygon that is being drawn
+  #polygon = null; // entry of the queue with the polygon that was drawn last
 
   constructor(session, map, classes) {
     super();
     Object.assign(this, {session, map, classes});
-    this.draw = this.#polygonTool();
+    this.drawing = new Drawing(map, () => Boolean(classes.active) || warn('Add a class first.'));
+    this.drawing.addEventListener('change', () => this.#changed());
+    this.drawing.addEventListener('drawn', ({detail}) => { this.#polygon = this.#add(detail); });
+    session.addEventListener('dropped', event => this.#dropped(event));
     this.movers = [new Translate({features: this.#held}), new Modify({features: this.#held})];
-    [this.draw, ...this.movers].forEach(one => {
+    this.movers.forEach(one => {
       one.setActive(false);
       map.chart.addInteraction(one);
     });
     this.movers.forEach(one => this.#followMover(one));
-    map.chart.on('click', event => this.#clicked(event.pixel));
+    find('map').addEventListener('mousedown', ({detail}) => { this.#clicks = detail; }, {capture: true});
+    map.chart.on('click', event => this.#clicked(event));
   }
 
   /** Take a tool: point, polygon or select. */
   take(tool) {
     this.cancel();
-    this.#last.time = 0;
+    this.#last.time = -Infinity;
     this.tool = tool;
-    this.draw.setActive(tool === 'polygon');
+    this.drawing.setActive(tool === 'polygon');
     this.movers.forEach(one => one.setActive(tool === 'select'));
     this.#changed();
     say(`${tool} tool`);
@@ -44,7 +47,7 @@ export class Tools extends EventTarget {
 
   /** Use the tool at the place under the cross. */
   useMiddle() {
-    if (this.tool === 'polygon') this.#addCorner(this.map.middle);
+    if (this.tool === 'polygon') this.drawing.addCorner(this.map.middle);
     else if (this.tool === 'point') this.addPoint(this.map.middle);
     else this.#selectUnderCross();
   }
@@ -66,40 +69,9 @@ export class Tools extends EventTarget {
     }
   }
 
-  endPolygon() {
-    if (this.corners && this.#isPolygon()) this.draw.finishDrawing();
-  }
-
-  /** Take the last corner of the polygon back that is being drawn; false where none is drawn. */
-  takeCornerBack() {
-    if (!this.corners) return false;
-    warn('');
-    this.draw.removeLastPoint(); // of the only corner: the drawing ends
-    if (this.corners) say('the last corner was taken back');
-    this.corners = Math.max(0, this.#drawn().length);
-    this.#changed();
-    return true;
-  }
-
-  // The last place of the sketch is the pointer's, and the ring is closed.
-  #drawn() {
-    return this.#sketch?.getGeometry().getCoordinates()[0]?.slice(0, -2) ?? [];
-  }
-
-  // A fault leaves the corners as they are, so that they can be changed.
-  #isPolygon() {
-    const fault = polygonFault(this.#drawn());
-    warn(fault);
-    return !fault;
-  }
-
   /** Leave the polygon that is being drawn, or the selection. */
   cancel() {
-    if (this.corners) {
-      this.draw.abortDrawing();
-      warn('');
-    }
-    this.corners = 0;
+    this.drawing.leave();
     this.select(null);
   }
 
@@ -145,13 +117,30 @@ export class Tools extends EventTarget {
   }
 
   #add(geometry) {
-    this.session.change({op: 'add', class: this.classes.active.id, geometry});
+    return this.session.change({op: 'add', class: this.classes.active.id, geometry});
   }
 
-  #clicked(pixel) {
+  // A polygon that the server refused is drawn on, unless another one has been begun.
+  #dropped(event) {
+    const {entry, why} = event.detail;
+    if (entry !== this.#polygon || this.drawing.isDrawing) return;
+    event.preventDefault();
+    this.take('polygon');
+    this.drawing.restore(entry.changes[0].geometry.coordinates[0].slice(0, -1));
+    warn(`The polygon was not added: ${why}. Move its corners, take some back with U, or leave it with Escape.`);
+  }
+
+  // The system says which click of the mouse is a second one, also where this page is late.
+  #isSecond({pixel, originalEvent}) {
+    if (originalEvent.pointerType === 'mouse') return this.#clicks > 1;
     const {time, pixel: before} = this.#last;
-    const isSecond = performance.now() - time < DOUBLE_MS && Math.hypot(pixel[0] - before[0], pixel[1] - before[1]) < 4;
-    this.#last = {time: performance.now(), pixel};
+    this.#last = {time: originalEvent.timeStamp, pixel};
+    return originalEvent.timeStamp - time < DOUBLE_MS && Math.hypot(pixel[0] - before[0], pixel[1] - before[1]) < 4;
+  }
+
+  #clicked(event) {
+    const {pixel} = event;
+    const isSecond = this.#isSecond(event);
     if (isSecond || this.tool === 'polygon' || this.isBlind) return;
     if (this.tool === 'point') this.addPoint(this.map.placeAt(pixel));
     else this.#selectAt(pixel);
@@ -161,38 +150,6 @@ export class Tools extends EventTarget {
     const id = this.map.labelAt(pixel);
     this.select(id ?? null);
     if (id === undefined) this.dispatchEvent(new CustomEvent('asked', {detail: this.map.placeAt(pixel)}));
-  }
-
-  #addCorner([x, y]) {
-    if (!this.classes.active) {
-      warn('Add a class first.');
-      return;
-    }
-    this.draw.appendCoordinates([[x, -y]]);
-    this.corners += 1;
-    say(`corner ${this.corners} at ${place([x, y])}`);
-    this.#changed();
-  }
-
-  #polygonTool() {
-    const draw = new Draw({type: 'Polygon', style: sketchStyles(), freehandCondition: () => false, stopClick: true,
-      finishCondition: () => this.#isPolygon(),
-      condition: () => Boolean(this.classes.active) || warn('Add a class first.')});
-    draw.on('drawstart', ({feature}) => {
-      this.#sketch = feature;
-      this.corners = 1;
-      this.#changed();
-    });
-    draw.on('drawabort', () => {
-      this.corners = 0;
-      this.#changed();
-    });
-    draw.on('drawend', ({feature}) => {
-      this.corners = 0;
-      this.#changed();
-      this.#add(fromMap(feature.getGeometry()));
-    });
-    return draw;
   }
 
   #followMover(mover) {
