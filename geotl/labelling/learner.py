@@ -47,6 +47,7 @@ from geotl.mapping.options import MapOptions
 from geotl.mapping.plan import interest_in
 from geotl.mapping.task import Reading
 from geotl.models.pixel_features import BANDS, WIDE
+from geotl.models.pixel_model import title_of
 from geotl.training.pixel_fusion import PixelFusion, since
 
 REST_S = 1.5  # without a change, after which all members are fitted
@@ -99,7 +100,7 @@ class LiveFit:
         return {
             "revision": self.labels.revision,
             "stage": self.stage,
-            "members": {name: round(weight, 4) for name, weight in self.fusion.weights.items()},
+            "members": {title_of(n): round(weight, 4) for n, weight in self.fusion.weights.items()},
             "seconds": round(self.seconds, 3),
         }
 

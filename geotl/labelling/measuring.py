@@ -31,6 +31,7 @@ from geotl.labelling.fitting import Fitting
 from geotl.labelling.workers import Stale
 
 LISTED = 5  # one doubtful label for so many, at most
+_POINT = ("labels", "value", "low", "high", "block_m")  # of the curve; the last not in older files
 MIN_LABELS = 20  # below, an interval of accuracy says next to nothing
 
 
@@ -45,6 +46,7 @@ class Measured:
         labels: how many there are.
         by_class: labels of each class, in the order of the classes.
         blocks: how many hold labels.
+        block_m: side of the blocks [m], which follows the labels; None for folds of other units.
     """
 
     evaluation: Evaluation
@@ -53,6 +55,7 @@ class Measured:
     labels: int
     by_class: tuple[int, ...]
     blocks: int
+    block_m: float | None
 
     def event(self) -> dict[str, Any]:
         """The event `accuracy`, without the revision."""
@@ -73,6 +76,7 @@ class Measured:
             },
             "labels": self.labels,
             "blocks": self.blocks,
+            "block_m": self.block_m,
         }
 
     def doubtful(self) -> list[dict[str, Any]]:
@@ -136,6 +140,7 @@ def measure(fitting: Fitting, stale: Stale, *, quick: bool) -> Measured | None:
         len(samples.placement.labels),
         tuple(class_labels(samples, every).tolist()),
         int(block.max()) + 1,
+        recipe.split.block_m,
     )
 
 
@@ -214,7 +219,8 @@ class Curve:
         Raises:
             OutputError: the file cannot be written.
         """
-        point = {"labels": measured.labels, **shown(measured.evaluation.intervals["overall"])}
+        overall = shown(measured.evaluation.intervals["overall"])
+        point = {"labels": measured.labels, **overall, "block_m": measured.block_m}
         self._points[measured.labels] = point
         write_text(self.path, "".join(json.dumps(one) + "\n" for one in self.points))
 
@@ -228,4 +234,4 @@ def _point(line: str) -> dict[str, Any] | None:
     known = isinstance(point, dict) and isinstance(point.get("labels"), int)
     if not known or not isinstance(point.get("value"), float | int):
         return None
-    return {name: point.get(name) for name in ("labels", "value", "low", "high")}
+    return {name: point.get(name) for name in _POINT}

@@ -93,7 +93,7 @@ def test_a_model_with_a_network_draws_what_it_says_of_a_pixel(
     with learning(tmp_path / "features", options) as (learner, events):
         learner.changed(label_set(drawn(40)))
         assert learner.wait()
-        assert "discriminant_deep" in events.of("model")[0]["members"]
+        assert "discriminant, deep" in events.of("model")[0]["members"]
         live = learner._model
         assert live is not None
         shown = pixels(learner.tile("classes", 1, 1, 1))

@@ -423,11 +423,15 @@ def test_more_than_a_hundred_labels_are_dots_and_all_can_be_hidden(
     assert page.is_visible("#computing")  # until a map of these labels is there
     assert page.evaluate("geotl.map.isCrowded")
     served.model.version = 1
+    members = {"discriminant, wide": 0.6, "forest, bands + wide": 0.4, "logistic, deep": 0.0}
     served.events.publish(
-        "model", version=1, revision=2, stage="quick", members={"one_two": 1.0}, seconds=0.2
+        "model", version=1, revision=2, stage="quick", members=members, seconds=0.2
     )
     page.wait_for_selector("#computing", state="hidden")
-    assert page.inner_text("#model-state") == "Quick map in 0.2 s. Methods: one two."
+    assert page.inner_text("#model-state") == (
+        "Quick map in 0.2 s. Members: discriminant, wide; forest, bands + wide "
+        "(bands: the pixel’s own values; wide: windows around it)."
+    )
     page.keyboard.press("l")
     assert not page.is_checked("#layer-labels")
     assert page.evaluate("geotl.map.labels.getVisible()") is False
@@ -660,6 +664,29 @@ def test_accuracy_curve_doubts_and_places_are_shown(page: Any, served: Served) -
     )
     page.mouse.move(*pixel_of(page, 100.5, 100.5))
     assert "looks like wood (91 %)" in page.inner_text("#tip")
+
+
+def test_blocks_that_have_changed_are_said_beside_the_accuracy(page: Any, served: Served) -> None:
+    """As after an import: earlier points of the curve were measured with others."""
+    share = {"value": 0.82, "low": 0.74, "high": 0.9}
+    sides = {20: 400, 30: 400, 40: 250, 50: 640}
+    points = [{"labels": n, **share, "block_m": side} for n, side in sides.items()]
+    event = {"revision": 9, "blocked": share, "random": share, "classes": {}, "stage": "quick"}
+    publish = served.events.publish
+    publish("curve", points=points[:2])
+    publish("accuracy", **event, labels=30, blocks=14, block_m=410)  # no other blocks
+    becomes(page, "document.getElementById('accuracy-words').textContent.includes('of 410 m')")
+    assert page.is_hidden("#blocks-words")
+    publish("curve", points=points)
+    publish("accuracy", **event, labels=50, blocks=12, block_m=640)
+    page.wait_for_selector("#blocks-words", state="visible")
+    assert "From 50 labels in 12 blocks of 640 m." in page.inner_text("#accuracy-words")
+    assert page.inner_text("#blocks-words") == (
+        "Blocks of 640 m now, since their size follows the labels; in the curve 3 points, from 20 "
+        "to 40 labels, were measured with blocks of 250 m to 400 m."
+    )
+    publish("accuracy", message="a blocked accuracy needs 20 labels", revision=10)
+    page.wait_for_selector("#blocks-words", state="hidden")
 
 
 def test_the_model_is_asked_at_a_place(page: Any) -> None:

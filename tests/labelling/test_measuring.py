@@ -33,6 +33,7 @@ def test_accuracy_over_blocks_has_an_interval_and_stands_beside_the_random_one(
     event = measured.event()
     assert event["labels"] == 120
     assert event["blocks"] >= 5
+    assert event["block_m"] == fitted(label_set(drawn(120))).recipe.split.block_m > 0
     for figure in (event["blocked"], event["random"]):
         assert 0 < figure["low"] <= figure["value"] <= figure["high"] <= 1
     assert sum(one["labels"] for one in event["classes"].values()) == 120
@@ -80,6 +81,7 @@ def test_the_curve_outlives_a_session_and_a_line_that_was_cut_short(
     curve.add(replace(measured, labels=40))
     assert [point["labels"] for point in curve.points] == [40, 120]
     assert curve.points[1]["value"] == measured.event()["blocked"]["value"]
+    assert curve.points[1]["block_m"] == measured.block_m
     path.write_text(path.read_text() + '{"labels": 7, "val\n[1]\n"text"\n')
     assert Curve(path).points == curve.points
 
@@ -92,7 +94,7 @@ def test_accuracy_follows_the_labels_in_the_background(tmp_path: Path) -> None:
         assert learner.wait(120, full=True)
         assert events.of("accuracy")[-1] == {"message": too_few(12), "revision": 12}
         assert [one["stage"] for one in events.of("model")] == ["quick", "full"]
-        assert events.of("model")[-1]["members"]["forest_bands_wide"] > 0
+        assert events.of("model")[-1]["members"]["forest, bands + wide"] > 0
         assert learner.tile("classes", 4, 0, 0) is not None
         assert not (tmp_path / "accuracy.jsonl").exists()
         learner.changed(label_set(drawn(40), revision=40))

@@ -1,7 +1,7 @@
 // What the model does and how far it can be trusted, as the server's events say.
 import {curvePicture, curveWords} from './curve.js';
 import {fill, find, make, say, warn} from './dom.js';
-import {accuracySentence, count, percent, place} from './words.js';
+import {accuracySentence, blocksWords, count, memberWords, otherBlocksWords, percent, place} from './words.js';
 
 const WHY = {typical: 'typical', uncertain: 'model unsure'};
 const STAGE = {quick: 'Quick map', full: 'Full map'};
@@ -13,6 +13,8 @@ export class Learning extends EventTarget {
   version = null; // of the map
   doubts = new Map(); // by the id of the label
   #visited = new Set();
+  #points = []; // of the curve
+  #tested = null; // the last event of accuracy, if it has one
   #awaited = null; // revision of the labels that a model is being fitted to
   #answered = null; // the change that the server has already said no map follows from
 
@@ -79,9 +81,7 @@ export class Learning extends EventTarget {
     if (this.#awaited !== null && revision >= this.#awaited) this.#await(null);
     this.version = version;
     this.map.showVersion(version);
-    const names = Object.entries(members ?? {}).filter(([, weight]) => weight > 0).map(([name]) => name);
-    find('model-state').textContent = `${STAGE[stage] ?? stage} in ${seconds.toFixed(1)} s.`
-      + `${names.length ? ` Methods: ${names.join(', ').replaceAll('_', ' ')}.` : ''}`;
+    find('model-state').textContent = `${STAGE[stage] ?? stage} in ${seconds.toFixed(1)} s.${memberWords(members)}`;
   }
 
   // Without labels enough there is no map: an older one is taken away.
@@ -120,9 +120,18 @@ export class Learning extends EventTarget {
   #accuracy(event) {
     const words = event.message ?? accuracySentence(event);
     find('accuracy-words').textContent = words;
-    const of = event.labels ? ` From ${count(event.labels, 'label')}${event.blocks ? ` in ${count(event.blocks, 'block')}` : ''}.` : '';
+    const of = event.labels ? ` From ${count(event.labels, 'label')}${blocksWords(event)}.` : '';
     if (!event.message) find('accuracy-words').append(of);
+    this.#tested = event.message ? null : event;
+    this.#showBlocks();
     fill(find('accuracy-classes'), event.classes && Object.keys(event.classes).length ? [this.#table(event.classes)] : []);
+  }
+
+  // The curve's points stay as they were measured, also where the blocks have changed.
+  #showBlocks() {
+    const words = this.#tested ? otherBlocksWords(this.#tested, this.#points) : '';
+    find('blocks-words').hidden = !words;
+    find('blocks-words').textContent = words;
   }
 
   #table(classes) {
@@ -139,6 +148,8 @@ export class Learning extends EventTarget {
   }
 
   #curve({points}) {
+    this.#points = points;
+    this.#showBlocks();
     find('curve').hidden = points.length < 2;
     if (points.length < 2) return;
     fill(find('curve-picture'), [curvePicture(points)]);

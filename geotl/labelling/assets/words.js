@@ -55,6 +55,34 @@ export function accuracySentence({blocked, random, stage}) {
   return parts.length ? `${parts.join('; ')}.` : '';
 }
 
+const BLOCKS = { // of features, as the names of members have them
+  bands: 'bands: the pixel’s own values', wide: 'wide: windows around it', deep: 'deep: a network’s features',
+};
+
+/** "Members: discriminant, bands (bands: the pixel’s own values)." of shares by name, as a report names them. */
+export function memberWords(shares) {
+  const names = Object.entries(shares ?? {}).filter(([, share]) => share > 0).map(([name]) => name);
+  if (!names.length) return '';
+  const meant = Object.entries(BLOCKS).filter(([block]) => names.some(one => one.split(/\W+/).includes(block)));
+  return ` Members: ${names.join('; ')}${meant.length ? ` (${meant.map(([, words]) => words).join('; ')})` : ''}.`;
+}
+
+/** "in 12 blocks of 640 m" */
+export const blocksWords = ({blocks, block_m: side}) => (blocks ? ` in ${count(blocks, 'block')}${side ? ` of ${metres(side)}` : ''}` : '');
+
+/** Which points of the curve were measured in blocks of another size than those now; '' for none. */
+export function otherBlocksWords({labels, block_m: side}, points) {
+  const isOther = one => one.block_m && one.labels !== labels && Math.abs(one.block_m / side - 1) > 0.1;
+  const others = side ? points.filter(isOther) : [];
+  if (!others.length) return '';
+  const sides = others.map(one => one.block_m);
+  const [least, most] = [Math.min(...sides), Math.max(...sides)].map(metres);
+  const before = least === most ? least : `${least} to ${most}`;
+  const which = others.length === 1 ? `the point at ${count(others[0].labels, 'label')} was`
+    : `${others.length} points, from ${others[0].labels} to ${count(others.at(-1).labels, 'label')}, were`;
+  return `Blocks of ${metres(side)} now, since their size follows the labels; in the curve ${which} measured with blocks of ${before}.`;
+}
+
 /** What a change does, for the live region and where it could not be made. */
 export function changeWords(change, {classes, labels, mode}) {
   const named = id => classes.find(one => one.id === id)?.name ?? 'class';
