@@ -31,6 +31,7 @@ from geotl.io.tables import CSV_SUFFIXES, Faults, csv_rows, number
 Geometries = NDArray[np.object_]
 
 _CSV_PLACES = (("x", "y"), ("lon", "lat"), ("longitude", "latitude"))
+_CLASS_KINDS = (("OFTString",), ("OFTInteger", "OFTInteger64"))
 _DEGREES = "EPSG:4326"
 _STATE_IT = "state it, such as labels.crs=EPSG:4326 in a recipe or --crs EPSG:4326"
 _EARTH_M = 6.371e6  # radius
@@ -104,6 +105,45 @@ def field_names(path: str | Path, *, layer: str | None = None) -> tuple[str, ...
     with _readable(path):
         fields = pyogrio.read_info(path, layer=chosen)["fields"]
     return tuple(str(name) for name in fields)
+
+
+@dataclass(frozen=True)
+class LabelLayer:
+    """A layer of points, lines or areas, as far as it may hold labels.
+
+    Attributes:
+        name: its name, None for a CSV.
+        fields: names of the fields that may hold a class: texts first, then whole numbers.
+    """
+
+    name: str | None
+    fields: tuple[str, ...]
+
+
+def label_layers(path: str | Path) -> tuple[LabelLayer, ...]:
+    """The layers with geometries of a file, or a CSV of coordinates.
+
+    Raises:
+        DataError: no such file, or one that cannot be read.
+    """
+    path = given_path(path)
+    if path.suffix.lower() in CSV_SUFFIXES:
+        names = field_names(path)
+        places = {*_place_columns(path, names), "crs"}
+        return (LabelLayer(None, tuple(name for name in names if name not in places)),)
+    import pyogrio
+
+    _check(path)
+    with _readable(path):
+        layers = [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
+        infos = [(name, pyogrio.read_info(path, layer=name)) for name in layers]
+    return tuple(LabelLayer(name, _class_fields(info)) for name, info in infos)
+
+
+def _class_fields(info: Mapping[str, Any]) -> tuple[str, ...]:
+    """Fields of texts, then those of whole numbers, of what pyogrio says of a layer."""
+    kinds = [*zip(info["fields"], info["ogr_types"], strict=True)]
+    return tuple(str(name) for some in _CLASS_KINDS for name, kind in kinds if kind in some)
 
 
 def transformed(geometries: Geometries, source: str, target: str) -> Geometries:
@@ -239,8 +279,7 @@ def _centimetre(crs: str) -> float:
 def _layer_of(path: Path, wanted: str | None) -> str:
     import pyogrio
 
-    check_vector(path)
-    pyogrio.set_gdal_config_options(dict(OFFLINE))
+    _check(path)
     with _readable(path):
         layers = [str(name) for name, _ in pyogrio.list_layers(path)]
     if wanted is not None:
@@ -256,6 +295,14 @@ def _layer_of(path: Path, wanted: str | None) -> str:
             "in a recipe, or --layer of a command"
         )
     return layers[0]
+
+
+def _check(path: Path) -> None:
+    """Make sure that a file may be opened, and that nothing is fetched for it."""
+    import pyogrio
+
+    check_vector(path)
+    pyogrio.set_gdal_config_options(dict(OFFLINE))
 
 
 @contextlib.contextmanager

@@ -123,7 +123,7 @@ async def answer(send: Send, status: int, detail: str) -> None:
 
 
 def _limit(path: str) -> int:
-    return MAX_IMPORT if path.endswith("/import") else MAX_BODY
+    return MAX_IMPORT if path.endswith(("/import", "/import/contents")) else MAX_BODY
 
 
 def _too_large(limit: int) -> str:

@@ -14,9 +14,10 @@ from geotl.reporting.templates import render
 
 HOME = "geotl.labelling"
 _SCRIPTS = (
-    *("class_list.js", "curve.js", "dom.js", "drawing.js", "finish.js", "keys.js"),
-    *("label.js", "layers.js", "learning.js", "ol.js", "panel.js", "polygon.js", "sample.js"),
-    *("scene_map.js", "session.js", "styles.js", "tools.js", "words.js"),
+    *("class_list.js", "curve.js", "dom.js", "drawing.js", "finish.js"),
+    *("import_form.js", "keys.js", "label.js", "layers.js", "learning.js", "ol.js", "panel.js"),
+    *("polygon.js", "sample.js", "scene_map.js", "session.js", "styles.js", "tools.js"),
+    "words.js",
 )
 _SHEETS = ("label.css", "ol.css")
 ASSETS = {  # the files that the page loads, and their types

@@ -6,8 +6,9 @@ follow within a second and can be made from the journal at any time.
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -16,6 +17,7 @@ from geotl.console import Log
 from geotl.errors import DataError, GeoTLError, OutputError
 from geotl.io.files import scratch_folder, sha256_of, whole_file, write_text
 from geotl.io.raster import Grid
+from geotl.io.vector import LabelLayer, label_layers
 from geotl.labelling.changes import Draft, changed, difference
 from geotl.labelling.history import ChangeHistory, HistoryEntry, Kind, history_of
 from geotl.labelling.import_labels import Imported, imported, replaced, with_classes
@@ -154,6 +156,22 @@ class Project:
         self, content: bytes, name: str, *, field: str, layer: str | None, revision: int
     ) -> Imported:
         """`import_file` of a file that a page sent, by its name there; it is not kept."""
+        with self._received(content, name) as path:
+            return self.import_file(path, field=field, layer=layer, revision=revision)
+
+    def layers_in(self, content: bytes, name: str) -> tuple[LabelLayer, ...]:
+        """The layers of a file that a page sent, and the fields that may hold their classes.
+
+        Raises:
+            DataError: the file cannot be read.
+            OutputError: the disk is full.
+        """
+        with self._received(content, name) as path:
+            return label_layers(path)
+
+    @contextlib.contextmanager
+    def _received(self, content: bytes, name: str) -> Iterator[Path]:
+        """A file that a page sent, until it was read; errors have its name there."""
         suffix = Path(name).suffix.lower()
         if suffix not in SUFFIXES:
             raise DataError(f"{name[:80]!r}: allowed: files ending in {', '.join(SUFFIXES)}")
@@ -164,7 +182,7 @@ class Project:
             except OSError as error:
                 raise OutputError(f"{path.parent}: {error.strerror}; free some space") from error
             try:
-                return self.import_file(path, field=field, layer=layer, revision=revision)
+                yield path
             except DataError as error:
                 words = str(error).replace(_OF_COMMANDS, "name one of them")
                 raise DataError(words.replace(str(path), name[:80])) from error

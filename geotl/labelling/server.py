@@ -6,7 +6,7 @@ import json
 import re
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, TypeVar
 
 from fastapi import FastAPI, Query, Request, Response
@@ -217,6 +217,14 @@ def _add_changes(inside: FastAPI, session: Session) -> None:
     posted("/changes", lambda value, revision: project.change(value.get("changes"), revision))
     posted("/undo", lambda _, revision: project.undo(revision))
     posted("/redo", lambda _, revision: project.redo(revision))
+
+    @inside.post("/import/contents")
+    async def contents(
+        request: Request, *, client: str, name: Annotated[str, Query(max_length=200)]
+    ) -> Response:
+        pen.check(_client({"client": client}))
+        layers = await run_in_threadpool(project.layers_in, await request.body(), name)
+        return JSONResponse({"layers": [asdict(one) for one in layers]})
 
     @inside.post("/import")
     async def import_labels(

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import geopandas
 import pytest
+import shapely
 from affine import Affine
 from helpers.browser import CHROMIUM
 from helpers.label_page import (
@@ -718,15 +719,50 @@ def test_labels_are_imported_from_a_file(page: Any, served: Served, tmp_path: Pa
     path = tmp_path / "more.csv"
     grid = served.scene.grid
     x, y = Affine(*grid.transform) @ (100.5, 200.5)
-    path.write_text(f"x,y,crs,cover\n{x},{y},{grid.crs},water\n{x},{y},{grid.crs},\n")
+    path.write_text(f"x,y,crs,note,cover\n{x},{y},{grid.crs},a,water\n{x},{y},{grid.crs},,\n")
     page.click("summary >> text=Import")
     page.set_input_files("#import-file", path)
-    page.fill("#import-field", "cover")
+    page.wait_for_selector("#import-field", state="visible")
+    assert page.is_hidden("#import-layer")
+    assert page.locator("#import-field option").all_inner_texts() == ["note", "cover"]
+    page.select_option("#import-field", "cover")
     page.click("#import button")
     saved(page, 1)
     page.wait_for_selector("#import-result li")
     assert "1 label imported from more.csv." in page.inner_text("#import-result")
     assert page.locator("#import-result li").count() >= 2  # and the reason of the one rejected
+
+
+def test_layers_and_fields_of_a_file_are_offered(
+    page: Any, pages: Pages, served: Served, tmp_path: Path
+) -> None:
+    grid, path = served.scene.grid, tmp_path / "several.gpkg"
+    points = [shapely.Point(*grid.at(col, 300.5)) for col in (100.5, 200.5)]
+    fields = {"area": [1.5, 2.5], "code": [3, 4], "note": ["x", "y"], "Class": ["water", "wood"]}
+    for layer, some in (("fields", ["note"]), ("places", ["area", "code", "note", "Class"])):
+        table = {name: fields[name] for name in some}
+        geopandas.GeoDataFrame(table, geometry=points, crs=grid.crs).to_file(path, layer=layer)
+    page.click("summary >> text=Import")
+    assert page.is_hidden("#import-layer")
+    page.set_input_files("#import-file", path)
+    page.wait_for_selector("#import-layer", state="visible")
+    assert page.locator("#import-layer option").all_inner_texts() == ["fields", "places"]
+    page.select_option("#import-layer", label="places")
+    assert page.locator("#import-field option").all_inner_texts() == ["note", "Class", "code"]
+    assert page.input_value("#import-field") == "Class"
+    page.click("#import button")
+    saved(page, 2)
+    assert [one["name"] for one in page.evaluate("geotl.session.state.classes")] == [
+        "water",
+        "wood",
+    ]
+    broken = tmp_path / "broken.gpkg"
+    broken.write_bytes(b"no database")
+    page.set_input_files("#import-file", broken)
+    page.wait_for_selector("#import-result li >> text=broken.gpkg")
+    assert page.is_hidden("#import-field")
+    assert page.is_disabled("#import-send")
+    pages.faults[:] = [one for one in pages.faults if "422" not in one]
 
 
 def test_finishing_leads_to_the_map(page: Any) -> None:

@@ -174,6 +174,20 @@ def test_a_file_that_cannot_be_used_says_why(
     assert {path.name for path in page.project.folder.iterdir()} == before
 
 
+def test_the_layers_and_fields_of_a_file_are_named_by_the_server(page: Page) -> None:
+    content = json.dumps(COLLECTION).encode()
+    given = {"client": "tab", "name": "reed.geojson"}
+    answer = page.client.post("import/contents", params=given, content=content)
+    (layer,) = answer.json()["layers"]
+    assert layer["fields"] == ["class"]
+    assert page.bring(content, name="reed.geojson", layer=layer["name"]).status_code == 200
+    other = given | {"client": "other"}
+    assert page.client.post("import/contents", params=other, content=b"").status_code == 409
+    bad = page.client.post("import/contents", params=given | {"name": "a.exe"}, content=b"")
+    assert bad.status_code == 422
+    assert not [*page.project.folder.glob("import*")]
+
+
 def test_an_imported_file_is_not_kept(page: Page) -> None:
     page.bring(json.dumps(COLLECTION).encode(), name="a.json")
     page.project.flush()

@@ -2,10 +2,11 @@
 import {ClassList} from './class_list.js';
 import {find, say} from './dom.js';
 import {Finishing} from './finish.js';
+import {ImportForm} from './import_form.js';
 import {listenToKeys} from './keys.js';
 import {Layers} from './layers.js';
 import {Learning} from './learning.js';
-import {followSession, offerImport, SceneColours, showLabels} from './panel.js';
+import {followSession, SceneColours, showLabels} from './panel.js';
 import {Sample} from './sample.js';
 import {SceneMap} from './scene_map.js';
 import {Session} from './session.js';
@@ -195,7 +196,7 @@ map.chart.on('movestart', () => showTip('', [0, 0]));
 window.addEventListener('beforeunload', event => {
   if (session.queue.length) event.preventDefault(); // the browser asks whether to leave
 });
-offerImport(session);
+new ImportForm(session);
 new Finishing(session);
 listenToKeys(map, act);
 showTools();

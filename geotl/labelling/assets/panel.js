@@ -1,4 +1,4 @@
-// The rest of the panel: colours of the scene, the list of labels, import, banners.
+// The rest of the panel: colours of the scene, the list of labels, banners.
 import {fill, find, make, say, settle, swatch, warn} from './dom.js';
 import {count, middle, place} from './words.js';
 
@@ -70,23 +70,6 @@ function labelItem(label, classes, more, open) {
   return make('li', {}, swatch(colour), make('button', {
     type: 'button', class: 'link', 'data-key': `label ${label.id}`, click: () => open(label),
   }, `${name}: ${classes.nameOf(label.class)}`), ` ${place(middle(label.geometry))}${more ? `; ${more}` : ''}`);
-}
-
-/** The form that imports a file of labels. */
-export function offerImport(session) {
-  find('import').addEventListener('submit', async event => {
-    event.preventDefault();
-    const [file] = find('import-file').files;
-    if (!file) {
-      warn('Choose a file first.');
-      return;
-    }
-    const {added, rejected} = await session.importFile(file, find('import-field').value.trim())
-      .catch(() => ({added: 0, rejected: ['geotl does not answer']}));
-    const lines = [`${count(added, 'label')} imported from ${file.name}.`, ...rejected];
-    fill(find('import-result'), lines.map(line => make('li', {}, line)));
-    say(lines.slice(0, 2).join(' '));
-  });
 }
 
 /** What is saved, who has the pen, whether the server answers. */

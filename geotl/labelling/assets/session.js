@@ -138,11 +138,19 @@ export class Session extends EventTarget {
     return status < 400;
   }
 
+  /** Layers of a file of labels, [{name, fields}], or the fault for which it cannot be read. */
+  async layersOf(file) {
+    const query = new URLSearchParams({client: this.client, name: file.name});
+    const {status, answer} = await ask(`import/contents?${query}`, {method: 'POST', body: file});
+    return status < 400 ? answer : {fault: answer.detail ?? `status ${status}`};
+  }
+
   /** Send a file of labels; gives the server's answer. */
-  async importFile(file, field) {
+  async importFile(file, layer, field) {
     const query = new URLSearchParams({
       client: this.client, revision: this.state.revision, field, name: file.name,
     });
+    if (layer) query.set('layer', layer);
     const {status, answer} = await ask(`import?${query}`, {method: 'POST', body: file});
     if (status >= 400) return {added: 0, rejected: [answer.detail ?? `status ${status}`]};
     this.#setState(answer.state);
