@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import uvicorn
 from helpers.browser import CHROMIUM
 from helpers.tiles import ROOT
@@ -36,6 +37,9 @@ ARGUMENTS = (
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 )
 TOKEN = "token"
+NEEDS_CHROMIUM = pytest.mark.skipif(
+    CHROMIUM is None, reason="no chromium on this machine: geotl label's page was not tried"
+)
 
 
 def sample_scene() -> Scene:

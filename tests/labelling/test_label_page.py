@@ -12,30 +12,20 @@ import geopandas
 import pytest
 import shapely
 from affine import Affine
-from helpers.browser import CHROMIUM
 from helpers.label_page import (
+    NEEDS_CHROMIUM,
     Pages,
     Served,
     add_classes,
     becomes,
-    chromium,
     click_at,
     pixel_of,
     saved,
 )
 
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="no chromium on this machine: geotl label's page was not tried"
-)
+pytestmark = NEEDS_CHROMIUM
 ACTIVE = "document.querySelector('#classes .active .name')?.textContent"
 NASTY = '<img src=x onerror="window.hit=1">{{ 7 * 7 }}'
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    pytest.importorskip("playwright", reason="playwright drives the page")
-    with chromium() as opened:
-        yield opened
 
 
 @pytest.fixture
@@ -47,6 +37,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
 
 @pytest.fixture
 def pages(browser: Any, served: Served) -> Iterator[Pages]:
+    """Pages that ask the server alone, and in which nothing goes wrong."""
     opened = Pages(browser)
     yield opened
     opened.close()
@@ -625,9 +616,11 @@ def test_a_new_map_replaces_the_old_without_a_gap(page: Any, served: Served) -> 
 
 def test_the_map_goes_when_labels_no_longer_allow_one(page: Any, served: Served) -> None:
     served.model.show()
-    becomes(page, "document.getElementById('model-state').textContent.includes('Quick')")
+    becomes(page, f"{MIDDLE}?.[2] === 255")
     served.events.publish("waiting", message="2 classes with a label each are needed")
     becomes(page, "document.getElementById('model-state').textContent.includes('needed')")
+    becomes(page, f"!({MIDDLE}?.[3])")  # nothing of the layer is drawn
+    assert page.is_checked("#layer-classes")  # nor is it hidden
 
 
 def test_accuracy_curve_doubts_and_places_are_shown(page: Any, served: Served) -> None:

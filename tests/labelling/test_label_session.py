@@ -12,17 +12,15 @@ from typing import Any
 
 import geopandas
 import numpy as np
-import pytest
 import rasterio
-from helpers.browser import CHROMIUM
 from helpers.label_page import (
     BANDS,
+    NEEDS_CHROMIUM,
     SCENE,
     SENSOR,
     Pages,
     add_classes,
     becomes,
-    chromium,
     click_at,
     saved,
 )
@@ -34,9 +32,7 @@ from scipy.ndimage import distance_transform_edt
 from geotl.cli.main import main
 from geotl.evaluation.class_map import open_map
 
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="no chromium on this machine: geotl label's page was not tried"
-)
+pytestmark = NEEDS_CHROMIUM
 CLICKS = 30
 # The truth's nine classes in five: 30 points would be three for each of nine.
 GROUPS = {
@@ -49,20 +45,6 @@ GROUPS = {
 NODATA = 255
 FINISHED = "document.getElementById('finish-state')"
 PROGRESS = "document.getElementById('sample-progress')"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    pytest.importorskip("playwright", reason="playwright drives the page")
-    with chromium() as opened:
-        yield opened
-
-
-@pytest.fixture
-def pages(browser: Any) -> Iterator[Pages]:
-    opened = Pages(browser)
-    yield opened
-    opened.close()
 
 
 @contextlib.contextmanager
