@@ -21,7 +21,7 @@ from geotl.labelling.own_commands import AttemptProgress, OwnCommands, Step
 from geotl.labelling.parts import Publish
 from geotl.labelling.project import Project, Snapshot
 from geotl.labelling.reference import ReferenceSample
-from geotl.labelling.saver import Saver
+from geotl.labelling.workers import Saver
 
 SAMPLE = "sample.gpkg"
 ACCURACY = "accuracy"  # folder of what `geotl accuracy` writes

@@ -46,7 +46,7 @@ from geotl.labelling.feature_tiles import (
     levels_of,
     save_array,
 )
-from geotl.labelling.tile_png import SIDE
+from geotl.labelling.tiles import SIDE
 from geotl.models.deep_features import DeepFeatures
 
 _Work = tuple[Window, tuple[int, ...]]  # a block and the levels that it is read for

@@ -19,7 +19,7 @@ from geotl.imagery.windows import Imagery, Window
 from geotl.io.files import unwritten
 from geotl.io.owners import clean_once, private_prefix
 from geotl.io.raster import Grid
-from geotl.labelling.tile_png import SIDE
+from geotl.labelling.tiles import SIDE
 from geotl.models.pixel_features import BlockFeatures, PixelFeatures
 
 Halves = NDArray[np.float16]

@@ -17,8 +17,7 @@ from geotl.errors import DataError
 from geotl.io.raster import Grid
 from geotl.io.vector import field_names, read_features
 from geotl.labelling.changes import Draft, checked_name, draft_of, placed, with_class
-from geotl.labelling.label_files import FIELDS, to_crs, to_pixels
-from geotl.labelling.label_set import LabelClass, LabelSet, PlacedLabel
+from geotl.labelling.label_set import FIELDS, LabelClass, LabelSet, PlacedLabel, to_crs, to_pixels
 from geotl.labelling.shapes import simple_parts
 
 MAX_LINES, MAX_ALIKE = 50, 5  # of what is rejected; of these with one reason

@@ -41,7 +41,7 @@ from geotl.labelling.measuring import Curve, measure, no_accuracy, too_few
 from geotl.labelling.next_places import Candidates, Labelled, next_places
 from geotl.labelling.parts import Publish
 from geotl.labelling.placed_pixels import PlacedPixels, waiting_for
-from geotl.labelling.tile_png import EMPTY
+from geotl.labelling.tiles import EMPTY
 from geotl.labelling.workers import Newest, Stale
 from geotl.mapping.options import MapOptions
 from geotl.mapping.plan import interest_in

@@ -21,7 +21,7 @@ from geotl.inference.applicability import area_of_applicability
 from geotl.inference.pixel_area import PART_PX, FeatureSpace, PixelArea
 from geotl.labelling.feature_store import FeatureStore
 from geotl.labelling.feature_tiles import FeatureTile, TilePlace
-from geotl.labelling.tile_png import CONFIDENCE, OUTSIDE, SIDE, png_of
+from geotl.labelling.tiles import CONFIDENCE, OUTSIDE, SIDE, png_of
 from geotl.models.deep_features import DEEP
 from geotl.models.pixel_features import Features
 from geotl.models.pixel_model import PixelModel

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import importlib.resources
 
-from geotl.labelling.tile_png import CONFIDENCE, OUTSIDE
+from geotl.labelling.tiles import CONFIDENCE, OUTSIDE
 from geotl.reporting.templates import render
 
 HOME = "geotl.labelling"

@@ -19,10 +19,10 @@ from geotl.io.files import scratch_folder, sha256_of, whole_file, write_text
 from geotl.io.raster import Grid
 from geotl.io.vector import LabelLayer, label_layers
 from geotl.labelling.changes import Draft, changed, difference
-from geotl.labelling.history import ChangeHistory, HistoryEntry, Kind, history_of
+from geotl.labelling.history import ChangeHistory, HistoryEntry, Journal, Kind, Written, history_of
 from geotl.labelling.import_labels import Imported, imported, replaced, with_classes
-from geotl.labelling.journal import Journal, Written
-from geotl.labelling.label_files import (
+from geotl.labelling.label_set import (
+    LabelSet,
     classes_text,
     other_fields,
     package_of,
@@ -30,8 +30,7 @@ from geotl.labelling.label_files import (
     rows_of,
     sha256_of_bytes,
 )
-from geotl.labelling.label_set import LabelSet
-from geotl.labelling.saver import Saver
+from geotl.labelling.workers import Saver
 
 LABELS, CLASSES, HISTORY = "labels.gpkg", "classes.json", "history.jsonl"
 OUTSIDE = "labels_outside.gpkg"  # what another program wrote and could not be taken whole

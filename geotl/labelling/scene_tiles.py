@@ -13,9 +13,8 @@ from geotl.errors import DataError
 from geotl.imagery.scene import Scene
 from geotl.imagery.stacked import own_bands
 from geotl.io.geodesy import ground_of
-from geotl.labelling.recent_values import RecentValues
 from geotl.labelling.scene_views import QUANTILES, SceneViews
-from geotl.labelling.tile_png import EMPTY, SIDE, png_of
+from geotl.labelling.tiles import EMPTY, SIDE, RecentValues, png_of
 
 _ROOM = 48 << 20  # bytes of finished tiles kept: about 300
 _MAX_EACH = 1 << 20

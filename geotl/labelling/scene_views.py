@@ -21,8 +21,7 @@ from geotl.imagery.measurable import Measurable
 from geotl.imagery.scene import BandLayer, PixelSource, Scene, Stack
 from geotl.imagery.windows import Window
 from geotl.io.raster import Grid
-from geotl.labelling.recent_values import RecentValues
-from geotl.labelling.tile_png import SIDE
+from geotl.labelling.tiles import SIDE, RecentValues
 
 _STEP = 8  # scene pixels along the side of a pixel of the squares, and of theirs in the next level
 _STRIPS = 4  # parts in which a square is read: memory for one of them is needed

@@ -18,15 +18,14 @@ from starlette.types import Receive, Scope, Send
 
 from geotl.errors import DataError, GeoTLError, OutputError
 from geotl.io.files import jsonable
-from geotl.labelling.events import Events
 from geotl.labelling.gate import Address, Gate, TooLargeError
 from geotl.labelling.label_set import LabelSet
 from geotl.labelling.own_commands import BusyError, OwnCommands, StoppedError
 from geotl.labelling.page import ASSETS, page_asset, page_html
 from geotl.labelling.parts import Parts
-from geotl.labelling.pen import Pen, PenError
 from geotl.labelling.project import Project, Snapshot, StaleError
 from geotl.labelling.shapes import geojson_of
+from geotl.labelling.tabs import Events, Pen, PenError
 
 FILES: Mapping[str, tuple[str, str]] = {  # what finishing writes: place in the folder, type
     "report.html": ("run/report.html", "text/html"),

@@ -25,7 +25,6 @@ from geotl.labelling.choices import (
     opened,
     sensor_of,
 )
-from geotl.labelling.events import Events
 from geotl.labelling.finish import Finisher
 from geotl.labelling.folder import (
     ProjectRecord,
@@ -37,14 +36,14 @@ from geotl.labelling.folder import (
 )
 from geotl.labelling.gate import Address, new_token
 from geotl.labelling.import_labels import read_classes
-from geotl.labelling.late_model import LateModel
-from geotl.labelling.parts import FollowingModel, Parts, Publish
+from geotl.labelling.parts import FollowingModel, LateModel, Parts, Publish
 from geotl.labelling.project import Project
 from geotl.labelling.project_recipe import ProjectInputs
 from geotl.labelling.reference import read_sample
 from geotl.labelling.scene_tiles import SceneTiles
 from geotl.labelling.server import app
 from geotl.labelling.serving import Interrupts, open_socket, serve
+from geotl.labelling.tabs import Events
 
 _CLOSE_S = 5.0  # for the model's threads, whose work can be done again
 

@@ -19,7 +19,6 @@ from PIL import Image
 
 from geotl.imagery.scene import Scene, open_scene
 from geotl.imagery.sensors import get_sensor
-from geotl.labelling.events import Events
 from geotl.labelling.gate import Address
 from geotl.labelling.label_set import LabelSet
 from geotl.labelling.own_commands import OwnCommands, StoppedError
@@ -28,6 +27,7 @@ from geotl.labelling.project import Project
 from geotl.labelling.scene_tiles import SceneTiles
 from geotl.labelling.server import app
 from geotl.labelling.serving import open_socket
+from geotl.labelling.tabs import Events
 
 SCENE = ROOT / "sample_tiles" / "scene.tif"
 SENSOR = "sentinel2_l2a_n0400"

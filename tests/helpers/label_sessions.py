@@ -12,13 +12,13 @@ from starlette.testclient import TestClient
 
 from geotl.errors import DataError
 from geotl.io.raster import Grid
-from geotl.labelling.events import Events
 from geotl.labelling.gate import Address
 from geotl.labelling.label_set import LabelSet
 from geotl.labelling.own_commands import OwnCommands
 from geotl.labelling.parts import Finish, Parts, Publish
 from geotl.labelling.project import Project
 from geotl.labelling.server import app
+from geotl.labelling.tabs import Events
 
 GRID = Grid("EPSG:32633", (10.0, 0.0, 500000.0, 0.0, -10.0, 4600000.0), 48, 64)
 PICTURE = b"\x89PNG picture"

@@ -16,8 +16,7 @@ from geotl.errors import DataError
 from geotl.io.raster import Grid
 from geotl.labelling.changes import draft_of
 from geotl.labelling.import_labels import MAX_LINES, imported, read_classes, with_classes
-from geotl.labelling.label_files import to_crs, to_pixels
-from geotl.labelling.label_set import LabelSet
+from geotl.labelling.label_set import LabelSet, to_crs, to_pixels
 
 EMPTY = draft_of(LabelSet(), 0, 0)
 LEFT, TOP = 500000.0, 4600000.0

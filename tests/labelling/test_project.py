@@ -25,7 +25,7 @@ from geotl.labelling.folder import (
     read_record,
     write_record,
 )
-from geotl.labelling.journal import Journal
+from geotl.labelling.history import Journal
 from geotl.labelling.project import Project, StaleError
 
 WATER = {"op": "add_class", "name": "water"}

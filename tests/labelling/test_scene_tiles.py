@@ -22,10 +22,9 @@ from geotl.errors import DataError
 from geotl.imagery.cloud_masks import Span
 from geotl.imagery.scene import PixelSource, Scene, Stack, open_scene
 from geotl.imagery.sensors import custom_sensor, get_sensor
-from geotl.labelling.recent_values import RecentValues
 from geotl.labelling.scene_tiles import SceneTiles
 from geotl.labelling.scene_views import SceneViews, averaged
-from geotl.labelling.tile_png import EMPTY, png_of
+from geotl.labelling.tiles import EMPTY, RecentValues, png_of
 
 BANDS = ["B02", "B03", "B04", "B08"]
 S2 = get_sensor("sentinel2_l2a_n0400")

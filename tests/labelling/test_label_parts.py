@@ -9,7 +9,7 @@ from helpers.label_sessions import Model
 
 from geotl.errors import WeightsError
 from geotl.labelling.label_set import LabelSet
-from geotl.labelling.late_model import LateModel
+from geotl.labelling.parts import LateModel
 
 
 class Slow(Model):

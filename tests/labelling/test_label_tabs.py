@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 
 from geotl.errors import OutputError
-from geotl.labelling.events import Events
-from geotl.labelling.pen import Pen, PenError
-from geotl.labelling.saver import Saver
+from geotl.labelling.tabs import Events, Pen, PenError
+from geotl.labelling.workers import Saver
 
 
 async def next_event(stream: AsyncIterator[str]) -> dict[str, Any]:
