@@ -167,11 +167,11 @@ def expected_calibration_error(probabilities: ArrayLike, truth: ArrayLike, bins:
 def fit_temperature(logits: ArrayLike, truth: ArrayLike, weight: ArrayLike | None = None) -> float:
     """Find the temperature T that minimises the mean of -log softmax(logits / T)[truth].
 
-    With b = 1/T the loss is convex and its slope is mean(E_p[z] - z_truth), so the root is
-    bisected, T between 0.05 and 10,000 (Guo et al. 2017). Give logits of tiles that were not
-    trained on (held-out folds), or T describes the training set. Where the loss is smallest at
-    the minimum of T, every tile is correct and T cannot be estimated: 1 is returned, also
-    without tiles. `weight` [N] is the weight of each row in the mean.
+    With b = 1/T the loss is convex and its slope is mean(E_p[z] - z_truth), whose root is searched
+    by Brent's method, T between 0.05 and 10,000 (Guo et al. 2017). Give logits of tiles that were
+    not trained on (held-out folds), or T describes the training set. Where the loss is smallest at
+    the minimum of T, every tile is correct and T cannot be estimated: 1 is returned, also without
+    tiles. `weight` [N] is the weight of each row in the mean.
 
     >>> fit_temperature([[2.0, 0.0]] * 4, [0, 0, 0, 1])  # 3 of 4 right: 2 / T = log 3
     1.82...
@@ -190,15 +190,15 @@ def fit_temperature(logits: ArrayLike, truth: ArrayLike, weight: ArrayLike | Non
         return 1.0
     if slope(MAX_TEMPERATURE) >= 0.0:
         return MAX_TEMPERATURE
-    return _bisect(slope, MIN_TEMPERATURE, MAX_TEMPERATURE)
+    return _root(slope, MIN_TEMPERATURE, MAX_TEMPERATURE)
 
 
-def _bisect(slope: Callable[[float], float], low: float, high: float) -> float:
-    """The root between low (slope > 0) and high (slope < 0), halving on a log scale."""
-    for _ in range(60):
-        middle = math.sqrt(low * high)
-        low, high = (middle, high) if slope(middle) > 0.0 else (low, middle)
-    return math.sqrt(low * high)
+def _root(slope: Callable[[float], float], low: float, high: float) -> float:
+    """The root between low (slope > 0) and high (slope < 0), searched on a log scale."""
+    from scipy.optimize import brentq  # which takes a while to import
+
+    ends = math.log(low), math.log(high)
+    return math.exp(brentq(lambda place: slope(math.exp(place)), *ends, xtol=1e-13))
 
 
 def summarise_draws(draws: Sequence[Mapping[str, Any]]) -> dict[str, Spread]:

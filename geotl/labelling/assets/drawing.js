@@ -6,7 +6,7 @@ import {fromMap} from './scene_map.js';
 import {cornersOf, sketchStyles} from './styles.js';
 import {place} from './words.js';
 
-const NEAR = 9; // screen pixels about a corner in which it is taken
+const NEAR = {mouse: 9, pen: 12, touch: 22}; // screen pixels about a corner in which it is taken
 const STILL = 4; // screen pixels that a click may move
 
 const distance = (a, b) => Math.hypot(a[0] - b[0], a[1] - b[1]);
@@ -116,7 +116,8 @@ export class Drawing extends EventTarget {
   #take(event) {
     if (!this.isDrawing || !this.draw.getActive() || event.button || !event.isPrimary) return;
     const pixel = this.map.chart.getEventPixel(event);
-    const number = this.corners.findLastIndex(one => distance(this.map.pixelOf(one), pixel) < NEAR);
+    const near = NEAR[event.pointerType] ?? NEAR.mouse;
+    const number = this.corners.findLastIndex(one => distance(this.map.pixelOf(one), pixel) < near);
     if (number < 0) return;
     event.stopPropagation();
     this.#held = {number, pixel, isMoved: false};

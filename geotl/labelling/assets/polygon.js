@@ -30,11 +30,14 @@ function isCrossed(corners) {
   return false;
 }
 
+/** What to do with corners that make no polygon. */
+export const REMEDY = 'Move its corners, take some back with Undo (U), or leave it with Cancel (Escape).';
+
 /** Why corners make no polygon, or an empty text. */
 export function polygonFault(corners) {
   const kept = withoutRepeats(corners);
   if (kept.length < 3) return 'A polygon needs three corners.';
-  if (isCrossed(kept)) return 'Its sides cross. Take corners back with U, or leave the polygon with Escape.';
+  if (isCrossed(kept)) return `Its sides cross. ${REMEDY}`;
   const area = kept.reduce((sum, one, k) => sum + turn([0, 0], one, kept[(k + 1) % kept.length]), 0);
-  return area === 0 ? 'Its corners lie on one line. Add another corner, or leave the polygon with Escape.' : '';
+  return area === 0 ? `Its corners lie on one line. ${REMEDY}` : '';
 }

@@ -2,6 +2,7 @@
 import {say, warn, find} from './dom.js';
 import {Drawing} from './drawing.js';
 import {Collection, Modify, Translate} from './ol.js';
+import {REMEDY} from './polygon.js';
 import {fromMap, toMap} from './scene_map.js';
 import {place} from './words.js';
 
@@ -127,7 +128,7 @@ export class Tools extends EventTarget {
     event.preventDefault();
     this.take('polygon');
     this.drawing.restore(entry.changes[0].geometry.coordinates[0].slice(0, -1));
-    warn(`The polygon was not added: ${why}. Move its corners, take some back with U, or leave it with Escape.`);
+    warn(`The polygon was not added: ${why}. ${REMEDY}`);
   }
 
   // The system says which click of the mouse is a second one, also where this page is late.
