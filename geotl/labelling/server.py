@@ -94,6 +94,7 @@ def app(project: Project, parts: Parts, *, address: Address, events: Events) -> 
     _add_errors(inside)
     _add_page(inside, session)
     _add_changes(inside, session)
+    _add_import(inside, session)
     _add_pictures(inside, session)
     _add_finish(inside, session)
     return Gate(inside, address)
@@ -216,6 +217,10 @@ def _add_changes(inside: FastAPI, session: Session) -> None:
     posted("/changes", lambda value, revision: project.change(value.get("changes"), revision))
     posted("/undo", lambda _, revision: project.undo(revision))
     posted("/redo", lambda _, revision: project.redo(revision))
+
+
+def _add_import(inside: FastAPI, session: Session) -> None:
+    project, pen = session.project, session.pen
 
     @inside.post("/import/contents")
     async def contents(
