@@ -143,7 +143,7 @@ def draw_label_page(wide: Path, small: Path, browser: str) -> None:
             page.wait_for_selector("body[data-ready]")
             if to == wide:
                 click(page, clicks())
-            page.wait_for_selector("#accuracy-classes table", state="attached")
+            page.wait_for_selector("#accuracy-classes table", state="attached", timeout=120_000)
             page.evaluate("document.activeElement.blur()")
             page.get_by_text("Full map").wait_for(timeout=120_000)
             page.wait_for_timeout(500)  # until its tiles are asked for
