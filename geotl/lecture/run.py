@@ -19,6 +19,7 @@ from geotl.io.files import json_text, write_text
 from geotl.io.locks import locked, output_lock
 from geotl.lecture import (
     architectures,
+    augmentations,
     explicit,
     fitting,
     implicit,
@@ -119,7 +120,7 @@ DEMONSTRATIONS: Mapping[str, Callable[[Any], Shown]] = {
     **fitting.DEMONSTRATIONS,
     **implicit.DEMONSTRATIONS,
     **explicit.PENALTIES,
-    **explicit.AUGMENTATIONS,
+    **augmentations.AUGMENTATIONS,
     **transfer.DEMONSTRATIONS,
     **stages.DEMONSTRATIONS,
     **architectures.PLAIN_NETWORKS,

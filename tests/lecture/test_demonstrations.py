@@ -44,9 +44,7 @@ from geotl.lecture.texts import Both, Claim
 from geotl.models.backbone import freeze
 from geotl.models.classifier import FeatureSpec, Normalise, TileClassifier
 from geotl.models.registry import build_backbone
-from geotl.training.augment import augment
 from geotl.training.learner import Learner
-from geotl.training.settings import Augmentation
 
 SMALL = {"shots": 2, "judged": 18, "seeds": 2, "epochs": 2}
 
@@ -219,36 +217,6 @@ def test_vgg_with_and_without_batch_norm_begin_with_the_same_convolutions() -> N
 
 
 # ------------------------------------------------------------------------------------ explicit
-
-KINDS = {
-    "turns": Augmentation(),
-    "rotate": Augmentation(flips=False, quarter_turns=False, rotate_deg=180),
-    "crop": Augmentation(flips=False, quarter_turns=False, crop=0.3),
-    "noise": Augmentation(flips=False, quarter_turns=False, noise=0.5),
-    "blur": Augmentation(flips=False, quarter_turns=False, blur=3.0),
-    "erase": Augmentation(flips=False, quarter_turns=False, erase=1.0),
-    "kornia": Augmentation(kornia=["RandomPerspective", {"RandomErasing": {"p": 1.0}}]),
-}
-
-
-@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
-def test_augmentations_keep_their_promises(kind: Augmentation) -> None:
-    numbers = NUMBERS["augmentation"](shots=4)
-    source, rows = sample(numbers.region, numbers.bands), draw(numbers, 0)
-    found = explicit.promises(source, rows, kind)
-    assert found.held, found.measured
-
-
-@pytest.mark.parametrize("name", ["turns", "noise", "blur", "erase"])
-def test_a_broken_augmentation_does_not_pass(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(batch, *args, **more):
-        after = augment(batch, *args, **more)
-        return after | {"image": after["image"] * 1.05 + 1}
-
-    monkeypatch.setattr(explicit, "augment", broken)
-    numbers = NUMBERS["augmentation"](shots=4)
-    source, rows = sample(numbers.region, numbers.bands), draw(numbers, 0)
-    assert not explicit.promises(source, rows, KINDS[name]).held
 
 
 def test_dropout_takes_three_in_ten_and_scales_the_rest() -> None:
