@@ -23,6 +23,7 @@ from geotl.lecture import (
     explicit,
     fitting,
     implicit,
+    normalisation,
     stages,
     transfer,
 )
@@ -119,6 +120,7 @@ Told = Mapping[str, Any]
 DEMONSTRATIONS: Mapping[str, Callable[[Any], Shown]] = {
     **fitting.DEMONSTRATIONS,
     **implicit.DEMONSTRATIONS,
+    **normalisation.DEMONSTRATIONS,
     **explicit.PENALTIES,
     **augmentations.AUGMENTATIONS,
     **transfer.DEMONSTRATIONS,

@@ -20,6 +20,7 @@ NAMES = [path.stem for path in FILES]
 
 TILES = ["shots=2", "judged=18", "seeds=2"]
 SMALL = [*TILES, "epochs=2", "backbone=lenet5", "input_px=32"]
+SHALLOW = ["shots=2", "judged=90", "seeds=2", "width=8", "steps=40"]
 RESNET = [
     *TILES,
     "epochs=1",
@@ -29,21 +30,22 @@ RESNET = [
     "source_shots=2",
 ]
 TINY = {
-    "three_fits": [*SMALL, "cut_after=null"],
+    "three_fits": SHALLOW,
     "capacity_check": ["tiles=16", "steps=60", "trap_steps=2"],
-    "width_sweep": [*TILES, "widths=[1, 8]", "steps=60"],
-    "two_stages": [*SMALL, "cut_after=null"],
+    "width_sweep": [*SHALLOW, "widths=[1, 8]"],
+    "two_stages": SHALLOW,
     "more_labels": [*TILES[1:], "sizes=[2, 5]"],
-    "early_stopping": [*SMALL, "patience=1"],
+    "early_stopping": [*SMALL, "judged=90", "patience=1"],
     "standardisation": ["shots=2"],
     "batchnorm_derivation": ["shots=2", "tiles=8"],
     "batchnorm_training": [*TILES, "epochs=1", "cut_after=block1", "input_px=16"],
     "augmentation": [*SMALL, "cut_after=null", "epochs=1"],
     "dropout_masks": ["passes=50"],
+    "dropout_effect": SHALLOW,
     "one_key": [*SMALL, "cut_after=null", "epochs=1"],
     "decay_gradient": ["shots=2"],
-    "weight_histograms": [*SMALL, "penalties=[0, 0.1]"],
-    "lambda_sweep": [*SMALL, "penalties=[0, 0.1]"],
+    "weight_histograms": [*SHALLOW, "penalties=[0, 0.1]"],
+    "lambda_sweep": [*SHALLOW, "penalties=[0, 0.1]"],
     "transfer_or_random": RESNET,
     "search_space": RESNET,
     "freezing_depth": [*RESNET, "seeds=1"],
