@@ -151,7 +151,7 @@ def dropout_masks(numbers: Masks) -> Shown:
 
 
 def dropout_effect(numbers: Dropped) -> Shown:
-    """A network that learns its labels by heart, and the same one with dropout."""
+    """A network that memorises its labels, and the same one with dropout."""
     draws = draws_of(numbers)
     every = numbers.steps // 40 or 1
     plain, dropped = (

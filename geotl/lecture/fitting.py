@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from matplotlib.colors import to_rgb
+from sklearn.exceptions import ConvergenceWarning
 
 from geotl.arrays import Float64s
 from geotl.errors import RecipeError, nearest
@@ -429,7 +431,9 @@ def _linear_accuracies(draws: Draws, penalty: float) -> Float64s:
     accuracies = []
     for number in range(len(draws.train.x)):
         x, y = draws.train.x[number].double().numpy(), draws.train.y[number].numpy()
-        head = logistic(x[:, None], y, penalty, num_classes=draws.classes)
+        with warnings.catch_warnings():  # of labels that can be separated no optimum is finite
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            head = logistic(x[:, None], y, penalty, num_classes=draws.classes)
         truth = draws.test.y[number].numpy()
         there = truth != NOBODY
         predicted = head.logits(draws.test.x[number].double().numpy()[:, None]).argmax(1)

@@ -1,7 +1,7 @@
 """One hidden layer on statistics of the bands: a network for each seed, all trained side by side.
 
-The smallest network that learns its labels by heart. Some of these labels are wrong, so that it
-costs something to learn them by heart, and a regulariser has something to prevent.
+The smallest network that memorises its labels. Some of these labels are wrong, so that memorising
+costs test accuracy, and a regulariser has something to prevent.
 """
 
 from __future__ import annotations

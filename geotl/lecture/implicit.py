@@ -222,14 +222,14 @@ def stopping_shown(pairs: Sequence[Stopped], epochs: int) -> Shown:
     same = [_same_weights(one.early.kept, one.complete.kept) for one in pairs]
     gap = MeanChange.of(*zip(*(one.gaps for one in pairs), strict=True))
     test = MeanChange.of(*zip(*(one.test for one in pairs), strict=True))
-    learnt = spread([one.train[0] for one in pairs])
+    memorised = spread([one.train[0] for one in pairs])
     best = [one.complete.history.best_epoch + 1 for one in pairs]
     after = ", ".join(map(str, ran))
     words = gap.both(
         Both(
-            fr=f"À la dernière époque, l'exactitude d'entraînement est {learnt}. Écart entre "
+            fr=f"À la dernière époque, l'exactitude d'entraînement est {memorised}. Écart entre "
             "l'entraînement et le test, dernière époque -> époque gardée :",
-            en=f"At the last epoch the training accuracy is {learnt}. Gap between training and "
+            en=f"At the last epoch the training accuracy is {memorised}. Gap between training and "
             "test, last epoch -> epoch kept:",
         )
     )
@@ -279,7 +279,6 @@ def _loss_panel(one: Stopped) -> Lines:
             best: Both(fr=f"gardée : {best}", en=f"kept: {best}"),
             run: Both(fr=f"arrêt : {run}", en=f"stopped: {run}"),
         },
-        log_y=True,
     )
 
 

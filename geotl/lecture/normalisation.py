@@ -302,7 +302,7 @@ def normalised_shown(
         "overfitting": ClaimResult(gap.falls, gap.both(sentence(ACCURACY_GAP))),
     }
     titles = (
-        (TRAINING, waits.title(Both(fr="Époques d'entraînement", en="Epochs of training"), 1)),
+        (TRAINING, waits.title(Both(fr="Époques", en="Epochs"), 1)),
         (TEST, test.title(Both(fr="Au test", en="In the test"))),
     )
     panels = tuple(
