@@ -104,10 +104,10 @@ def standardisation(numbers: Standardised) -> Shown:
             Both(
                 fr=f"Le conditionnement passe de {conditions[0]:.1e} à {conditions[1]:.1f}. Après "
                 f"{numbers.steps} pas, l'erreur dépasse le minimum de {excess[0][-1]:.1%} sans "
-                f"normalisation, de {excess[1][-1]:.0e} avec.",
+                f"normalisation, de {max(excess[1][-1], 1e-12):.0e} avec.",
                 en=f"The condition number goes from {conditions[0]:.1e} to {conditions[1]:.1f}. "
                 f"After {numbers.steps} steps the error is above the least possible by "
-                f"{excess[0][-1]:.1%} without, by {excess[1][-1]:.0e} with standardisation.",
+                f"{excess[0][-1]:.1%} without, by {max(excess[1][-1], 1e-12):.0e} with standardisation.",
             ),
         ),
     }
