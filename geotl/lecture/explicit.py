@@ -418,7 +418,7 @@ def sweep_shown(penalties: Sequence[float], table: Float64s) -> Shown:
         ),
         _lambda_panel(
             penalties,
-            gain.title(Both(fr="Au test, lambda choisi", en="In the test, lambda chosen")),
+            gain.title(Both(fr="Test, lambda choisi", en="Test, lambda chosen")),
             ACCURACY,
             sides,
         ),

@@ -80,6 +80,7 @@ def standardisation(numbers: Standardised) -> Shown:
     least_loss = float(np.linalg.lstsq(design(raw), price, rcond=None)[1][0]) / len(price)
     excess = [path / least_loss - 1 for path in paths]
     ratio = [float(x[:, 0].std() / x[:, 1].std()) for x in (raw, scaled)]
+    after = max(excess[1][-1], 1e-12)
     findings = {
         "zero_one": ClaimResult(
             max(mean_away, sd_away) < 1e-5,
@@ -104,10 +105,10 @@ def standardisation(numbers: Standardised) -> Shown:
             Both(
                 fr=f"Le conditionnement passe de {conditions[0]:.1e} à {conditions[1]:.1f}. Après "
                 f"{numbers.steps} pas, l'erreur dépasse le minimum de {excess[0][-1]:.1%} sans "
-                f"normalisation, de {max(excess[1][-1], 1e-12):.0e} avec.",
+                f"normalisation, de {after:.0e} avec.",
                 en=f"The condition number goes from {conditions[0]:.1e} to {conditions[1]:.1f}. "
                 f"After {numbers.steps} steps the error is above the least possible by "
-                f"{excess[0][-1]:.1%} without, by {max(excess[1][-1], 1e-12):.0e} with standardisation.",
+                f"{excess[0][-1]:.1%} without, by {after:.0e} with standardisation.",
             ),
         ),
     }
