@@ -1,9 +1,9 @@
-"""Explicit regularisation shown: dropout, weight decay, augmentation."""
+"""Explicit regularisation shown: dropout, weight decay."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,15 +13,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from geotl.arrays import Float64s
-from geotl.data.tile_array import batch, statistics
-from geotl.errors import RecipeError, nearest
-from geotl.experiments.augmentation_preview import drawn_tiles
-from geotl.experiments.draws import Draw
-from geotl.experiments.samples import TileSamples
+from geotl.data.tile_array import batch
 from geotl.lecture.figures import (
     Bars,
     ClaimResult,
     Histograms,
+    Label,
     Lines,
     MeanChange,
     Pictures,
@@ -30,7 +27,8 @@ from geotl.lecture.figures import (
     sd_of,
     spread,
 )
-from geotl.lecture.recipes import Decay, Gradient, Masks, Switched, Varied
+from geotl.lecture.hidden_layer import Fitted, changes, course, draws_of, trained_layers
+from geotl.lecture.recipes import Decay, Dropped, Gradient, Masks, Switched, Trained
 from geotl.lecture.samples import (
     TrainedNetwork,
     compared,
@@ -40,29 +38,43 @@ from geotl.lecture.samples import (
     plain_training,
     sample_of,
 )
+from geotl.lecture.texts import Both
+from geotl.lecture.words import (
+    ACCURACY,
+    ACCURACY_GAP,
+    GAP,
+    TEST,
+    TEST_ACCURACY,
+    TRAINING,
+    TRAINING_ACCURACY,
+    WEIGHT,
+    sentence,
+)
 from geotl.models.classifier import TileClassifier
-from geotl.training.augment import augment, check_order
-from geotl.training.batches import derived_seed
 from geotl.training.losses import decaying, l2_penalty
-from geotl.training.settings import Augmentation, Light, Training
+from geotl.training.settings import Training
 
 
 def definition(train: MeanChange, test: MeanChange) -> ClaimResult:
     """The lecture's definition of a regulariser, and which of its two clauses held."""
+    first, second = test.both(sentence(TEST_ACCURACY)), train.both(sentence(TRAINING_ACCURACY))
     return ClaimResult(
         test.rises and not train.rises,
-        f"{test.words('test accuracy')}; {train.words('training accuracy')}",
+        Both(fr=f"{first.fr}. {second.fr}.", en=f"{first.en}. {second.en}."),
     )
 
 
-def pairs(title: str, names: tuple[str, ...], effects: tuple[MeanChange, ...]) -> Bars:
+def pairs(title: Label, names: tuple[Label, ...], effects: tuple[MeanChange, ...]) -> Bars:
     """Bars of means without and with, sds at their ends."""
-    sides = ("off", "on")
+    sides = {"off": Both(fr="sans", en="without"), "on": Both(fr="avec", en="with")}
     return Bars(
         title,
         names,
-        {side: [float(getattr(one, side).mean()) for one in effects] for side in sides},
-        sds={side: [sd_of(getattr(one, side)) for one in effects] for side in sides},
+        {
+            word: [float(getattr(one, side).mean()) for one in effects]
+            for side, word in sides.items()
+        },
+        sds={word: [sd_of(getattr(one, side)) for one in effects] for side, word in sides.items()},
         percent=True,
     )
 
@@ -88,28 +100,83 @@ def dropout_masks(numbers: Masks) -> Shown:
     findings = {
         "switched": ClaimResult(
             abs(share - numbers.p) < 0.01 and never == 0,
-            f"share switched off {share:.3f} (p = {numbers.p:g}); neurons never off in "
-            f"{numbers.passes} passes: {never}",
+            Both(
+                fr=f"La part de neurones désactivés est {share:.3f} (p = {numbers.p:g}). En "
+                f"{numbers.passes} passages, {never} neurones ne sont jamais désactivés.",
+                en=f"The share of neurons switched off is {share:.3f} (p = {numbers.p:g}). In "
+                f"{numbers.passes} passes {never} neurons are never off.",
+            ),
         ),
         "scale": ClaimResult(
             float((factors - expected).abs().max()) < 1e-5 and away < error,
-            f"survivors are multiplied by {factor:.4f} = 1/(1-p); the mean moves by {away:.1e} "
-            f"(expected below {error:.1e})",
+            Both(
+                fr=f"Les survivants sont multipliés par {factor:.4f} = 1/(1-p). La moyenne bouge "
+                f"de {away:.1e}, le hasard permet {error:.1e}.",
+                en=f"The survivors are multiplied by {factor:.4f} = 1/(1-p). The mean moves by "
+                f"{away:.1e}, chance allows {error:.1e}.",
+            ),
         ),
-        "use": ClaimResult(still, "in evaluation mode the values come out bit for bit"),
+        "use": ClaimResult(
+            still,
+            Both(
+                fr="En mode évaluation, les valeurs sortent bit pour bit.",
+                en="In evaluation mode the values come out bit for bit.",
+            ),
+        ),
     }
     masks = tuple((~off[i, :400]).numpy().reshape(20, 20).astype(float) for i in range(6))
+    captions = tuple(Both(fr=f"passage {i + 1}", en=f"pass {i + 1}") for i in range(6))
     panels = (
-        Pictures("white: on, black: off", masks, tuple(f"pass {i + 1}" for i in range(6))),
+        Pictures(
+            Both(
+                fr=f"Noir : désactivé, p = {numbers.p:g}",
+                en=f"Black: switched off, p = {numbers.p:g}",
+            ),
+            masks,
+            captions,
+            side_in=1.4,
+        ),
         Histograms(
-            "mean of all neurons, pass by pass",
-            "mean",
-            {f"training ({numbers.passes} passes)": means.numpy()},
+            Both(fr="La moyenne reste la même", en="The mean stays the same"),
+            Both(
+                fr="moyenne des neurones, passage par passage",
+                en="mean of the neurons, pass by pass",
+            ),
+            {TRAINING: means.numpy()},
             bins=30,
         ),
     )
     measured = {"off": share, "factor": factor, "mean_moved": away, "never_off": never}
     return Shown(findings, measured, panels)
+
+
+def dropout_effect(numbers: Dropped) -> Shown:
+    """A network that memorises its labels, and the same one with dropout."""
+    draws = draws_of(numbers)
+    every = numbers.steps // 40 or 1
+    plain, dropped = (
+        trained_layers(draws, numbers, dropout=p, every=every) for p in (0.0, numbers.p)
+    )
+    return dropped_shown(plain, dropped, numbers.p)
+
+
+def dropped_shown(plain: Fitted, dropped: Fitted, p: float) -> Shown:
+    """Both trainings compared: the gap and both clauses of the definition."""
+    train, test, gap = changes(plain, dropped)
+    findings = {
+        "gap": ClaimResult(gap.falls, gap.both(sentence(ACCURACY_GAP))),
+        "definition": definition(train, test),
+    }
+    without = spread(gap.off, 2)
+    panels = (
+        course(
+            Both(fr=f"Sans dropout, écart : {without}", en=f"Without dropout, gap: {without}"),
+            plain,
+        ),
+        course(gap.title(Both(fr=f"Avec p = {p:g}, écart", en=f"With p = {p:g}, gap")), dropped),
+    )
+    values = {"train": train.values(), "judged": test.values(), "gap": gap.values()}
+    return Shown(findings, values, panels)
 
 
 def one_key(numbers: Switched) -> Shown:
@@ -125,11 +192,12 @@ def one_key(numbers: Switched) -> Shown:
             arms[side].append(learn(start, source, rows, training))
     train, test, gap = (compared(arms, name) for name in ("train", "test", "gap"))
     findings = {
-        "gap": ClaimResult(gap.falls, gap.words("training minus test accuracy")),
+        "gap": ClaimResult(gap.falls, gap.both(sentence(ACCURACY_GAP))),
         "definition": definition(train, test),
     }
-    names = ("training accuracy", "test accuracy", "gap")
-    panel = pairs(f"{numbers.key} 0 and {numbers.value:g}", names, (train, test, gap))
+    what = f"{numbers.key} {numbers.value:g}"
+    title = gap.title(Both(fr=f"{what}, écart", en=f"{what}, gap"))
+    panel = pairs(title, (TRAINING, TEST, GAP), (train, test, gap))
     values = {"train": train.values(), "judged": test.values(), "gap": gap.values()}
     return Shown(findings, values, (panel,))
 
@@ -161,16 +229,37 @@ def decay_gradient(numbers: Gradient) -> Shown:
     )
     findings = {
         "gradient": ClaimResult(
-            away < 2e-8, f"the gradient grows by 2 lambda w, to {away:.0e} ({len(decays)} tensors)"
+            away < 2e-8,
+            Both(
+                fr=f"Le gradient de chaque poids augmente de 2 lambda w, à {away:.0e} près "
+                f"({len(decays)} tenseurs).",
+                en=f"The gradient of each weight grows by 2 lambda w, to {away:.0e} "
+                f"({len(decays)} tensors).",
+            ),
         ),
-        "bias": ClaimResult(bias == 0, f"the biases' gradients change by {bias:.0e}"),
+        "bias": ClaimResult(
+            bias == 0,
+            Both(
+                fr=f"Les gradients des b changent de {bias:.0e}.",
+                en=f"The gradients of the b change by {bias:.0e}.",
+            ),
+        ),
         "sgd": ClaimResult(
             step < 2e-8,
-            f"a step with weight_decay = 2 lambda ends at the same weights, to {step:.0e}",
+            Both(
+                fr="Un pas avec weight_decay = 2 lambda arrive aux mêmes poids, à "
+                f"{step:.0e} près.",
+                en=f"A step with weight_decay = 2 lambda ends at the same weights, to {step:.0e}.",
+            ),
         ),
         "over_m": ClaimResult(
             over_m < 2e-8,
-            f"with m = {count:,} the gradient would be {count:,} times less: off by {over_m:.0e}",
+            Both(
+                fr=f"Avec m = {count} poids, 2 lambda w / m serait {count} fois trop petit : il "
+                f"s'écarte du gradient mesuré de {over_m:.0e}.",
+                en=f"With m = {count} weights 2 lambda w / m would be {count} times too small: it "
+                f"differs from the measured gradient by {over_m:.0e}.",
+            ),
         ),
     }
     w = torch.cat([weights[n].flatten() for n in sorted(decays)]).numpy()
@@ -178,12 +267,18 @@ def decay_gradient(numbers: Gradient) -> Shown:
     sample = np.random.default_rng(numbers.seed).permutation(len(w))[:1500]
     ends = np.array([w.min(), w.max()])
     panel = Lines(
-        "what the penalty adds",
-        "weight w",
-        "added gradient",
+        Both(fr="Ce que la pénalité ajoute", en="What the penalty adds"),
+        Both(fr="poids w", en="weight w"),
+        Both(fr="gradient ajouté", en="added gradient"),
         (
-            Series("measured", w[sample], gradient[sample], dots=True),
+            Series(Both(fr="mesuré", en="measured"), w[sample], gradient[sample], dots=True),
             Series("2 lambda w", ends, 2 * numbers.penalty * ends),
+            Series(
+                Both(fr="2 lambda w / m (diapositive)", en="2 lambda w / m (slide)"),
+                ends,
+                2 * numbers.penalty * ends / count,
+                dashed=True,
+            ),
         ),
     )
     return Shown(findings, {"away": away, "bias": bias, "step": step, "m": count}, (panel,))
@@ -191,8 +286,6 @@ def decay_gradient(numbers: Gradient) -> Shown:
 
 def _small(numbers: Gradient) -> tuple[TileClassifier, Tensor, Tensor]:
     """A LeNet-5 in double precision and a batch of tiles for it."""
-    from geotl.lecture.recipes import Trained
-
     numbers_of_lenet = Trained(
         **numbers.model_dump(include=set(Trained.model_fields) - {"lr"})
         | {"backbone": "lenet5", "cut_after": None}
@@ -241,251 +334,126 @@ def sgd_difference(
     return max(float((a - b).abs().max()) for a, b in zip(*ends, strict=True))
 
 
-def _decayed(numbers: Decay, number: int, penalty: float) -> TrainedNetwork:
-    """SGD with this lambda; start, draw and order are the same for every lambda."""
-    source, rows = sample_of(numbers), draw(numbers, number)
-    seed = numbers.seed + number
-    start = network(source, rows.split.train, numbers, seed)
-    training = plain_training(numbers, seed).changed(optimizer="sgd", l2=penalty)
-    return learn(start, source, rows, training)
-
-
-def weights_of(model: TileClassifier) -> Float64s:
-    """All weights that decay, in one row."""
-    return np.concatenate(
-        [p.detach().double().numpy().ravel() for p in decaying(model.parameters())]
-    )
-
-
 def weight_histograms(numbers: Decay) -> Shown:
-    """The weights after the same training without and with decay, and before it."""
-    source, rows = sample_of(numbers), draw(numbers, 0)
-    start = weights_of(network(source, rows.split.train, numbers, numbers.seed))
+    """The weights after the same training without and with decay."""
+    draws = draws_of(numbers)
     low, high = numbers.penalties[0], numbers.penalties[-1]
-    by_penalty = {
-        p: [weights_of(_decayed(numbers, n, p).last) for n in range(numbers.seeds)]
-        for p in (low, high)
-    }
-    norm = MeanChange.of(*([float(np.linalg.norm(w)) for w in by_penalty[p]] for p in (low, high)))
-    large = MeanChange.of(
-        *(
-            [float(np.mean(np.abs(w) > np.abs(start).max())) for w in by_penalty[p]]
-            for p in (low, high)
-        )
-    )
-    top = MeanChange.of(
-        *([float(np.quantile(np.abs(w), 0.99)) for w in by_penalty[p]] for p in (low, high))
-    )
+    fits = [trained_layers(draws, numbers, penalty=penalty) for penalty in (low, high)]
+    weights = [fit.layers.weights() for fit in fits]
+    norm = MeanChange.of(*(np.linalg.norm(one, axis=1) for one in weights))
+    top = MeanChange.of(*(np.quantile(np.abs(one), 0.99, axis=1) for one in weights))
     findings = {
-        "smaller": ClaimResult(norm.falls, norm.words("norm of all weights", 2)),
-        "large": ClaimResult(top.falls, top.words("size that 1 % of the weights exceed")),
+        "smaller": ClaimResult(
+            norm.falls,
+            norm.both(Both(fr="Norme de tous les poids :", en="Norm of all weights:"), 2),
+        ),
+        "large": ClaimResult(
+            top.falls,
+            top.both(
+                Both(
+                    fr="Taille que 1 % des poids dépassent :",
+                    en="Size that 1 % of the weights exceed:",
+                )
+            ),
+        ),
     }
     panel = Histograms(
-        "weights after the same training",
-        "weight",
-        {
-            f"lambda {low:g}": by_penalty[low][0],
-            f"lambda {high:g}": by_penalty[high][0],
-            "before": start,
-        },
+        norm.title(Both(fr="Norme des poids", en="Norm of the weights"), 1),
+        WEIGHT,
+        {f"lambda = {low:g}": weights[0][0], f"lambda = {high:g}": weights[1][0]},
         log=True,
     )
-    values = {"norm": norm.values(), "top": top.values(), "beyond_start": large.values()}
-    return Shown(findings, values, (panel,))
+    return Shown(findings, {"norm": norm.values(), "top": top.values()}, (panel,))
 
 
 def lambda_sweep(numbers: Decay) -> Shown:
-    """Norm and accuracy by lambda: the same start, draws and order for every lambda."""
-    table = np.zeros((3, numbers.seeds, len(numbers.penalties)))
-    for number in range(numbers.seeds):
-        for place, penalty in enumerate(numbers.penalties):
-            fit = _decayed(numbers, number, penalty)
-            norm = float(np.linalg.norm(weights_of(fit.last)))
-            table[:, number, place] = norm, fit.train, fit.test
-    down = bool((np.diff(table[0], axis=1) < 0).all())
-    mean = table.mean(axis=1)
-    best = int(mean[2].argmax())
-    gain = MeanChange.of(table[2, :, 0], table[2, :, best])
+    """Norm and accuracy by lambda; each seed chooses its lambda on a validation part."""
+    draws = draws_of(numbers, chosen=True)
+    rows = []
+    for penalty in numbers.penalties:
+        fit = trained_layers(draws, numbers, penalty=penalty)
+        norm = np.linalg.norm(fit.layers.weights(), axis=1)
+        rows.append((norm, fit.train, fit.layers.accuracy(draws.validation), fit.test))
+    return sweep_shown(numbers.penalties, np.array(rows))
+
+
+def sweep_shown(penalties: Sequence[float], table: Float64s) -> Shown:
+    """What lambda changed.
+
+    Args:
+        penalties: lambdas, rising.
+        table: norm, training, validation and test accuracy by lambda and seed [L, 4, S].
+    """
+    norm, train, validation, test = table.transpose(1, 0, 2)
+    best = validation.argmax(axis=0)
+    gain = MeanChange.of(test[0], np.take_along_axis(test, best[None], axis=0)[0])
+    norms = ", ".join(f"{p:g}: {spread(n, 1)}" for p, n in zip(penalties, norm, strict=True))
+    chosen = ", ".join(f"{penalties[place]:g}" for place in best)
     findings = {
         "degree": ClaimResult(
-            down,
-            "norm by lambda "
-            + ", ".join(
-                f"{p:g}: {spread(n, 1)}" for p, n in zip(numbers.penalties, table[0].T, strict=True)
-            ),
+            bool((np.diff(norm, axis=0) < 0).all()),
+            Both(fr=f"Norme des poids par lambda : {norms}.", en=f"Norm of the weights: {norms}."),
         ),
         "better": ClaimResult(
             gain.rises,
-            f"best lambda {numbers.penalties[best]:g} of {len(numbers.penalties)}, chosen on the "
-            f"test tiles themselves: {gain.words('test accuracy')}",
+            gain.both(
+                Both(
+                    fr=f"Lambda choisi sur la validation, graine par graine : {chosen}. "
+                    "Exactitude de test, lambda 0 -> lambda choisi :",
+                    en=f"Lambda chosen on the validation part, seed by seed: {chosen}. Test "
+                    "accuracy, lambda 0 -> lambda chosen:",
+                )
+            ),
         ),
     }
-    smallest = min(p for p in numbers.penalties if p > 0)
-    across = [p or smallest / 10 for p in numbers.penalties]
-    sds = np.array([[sd_of(column) for column in part.T] for part in table])
-    zero = {across[0]: "lambda 0"} if numbers.penalties[0] == 0 else {}
+    means, sds = table.mean(2), table.std(2, ddof=1) if table.shape[2] > 1 else table[..., 0] * 0
+    names: tuple[Label, ...] = (TRAINING, "validation", TEST)
+    sides = [(name, means[:, i], sds[:, i]) for i, name in enumerate(names, start=1)]
     panels = (
-        Lines(
-            "norm of the weights",
-            "lambda",
-            "norm",
-            (Series("", across, mean[0], sds[0]),),
-            log_x=True,
-            marks=zero,
+        _lambda_panel(
+            penalties,
+            Both(fr="Lambda rétrécit les poids", en="Lambda shrinks the weights"),
+            Both(fr="norme des poids", en="norm of the weights"),
+            [("", means[:, 0], sds[:, 0])],
         ),
-        Lines(
-            "accuracy",
-            "lambda",
-            "accuracy",
-            (
-                Series("training", across, mean[1], sds[1]),
-                Series("test", across, mean[2], sds[2]),
-            ),
-            log_x=True,
-            percent=True,
-            marks=zero,
+        _lambda_panel(
+            penalties,
+            gain.title(Both(fr="Test, lambda choisi", en="Test, lambda chosen")),
+            ACCURACY,
+            sides,
         ),
     )
-    names = ("norm", "train", "judged")
-    return Shown(findings, dict(zip(names, table, strict=True)), panels)
+    values = dict(
+        zip(("norm", "train", "validation", "judged"), (norm, train, validation, test), strict=True)
+    )
+    return Shown(findings, values, panels)
+
+
+def _lambda_panel(
+    penalties: Sequence[float],
+    title: Both,
+    y: Both,
+    columns: Sequence[tuple[Label, Float64s, Float64s]],
+) -> Lines:
+    """Means and sds by lambda, lambda 0 beside the smallest one."""
+    smallest = min(p for p in penalties if p > 0)
+    across = [p or smallest / 10 for p in penalties]
+    return Lines(
+        title,
+        "lambda",
+        y,
+        tuple(Series(name, across, mean, sd) for name, mean, sd in columns),
+        log_x=True,
+        percent=y is ACCURACY,
+        marks={across[0]: "lambda 0"} if penalties[0] == 0 else {},
+    )
 
 
 PENALTIES: Mapping[str, Callable[[Any], Shown]] = {
     "dropout_masks": dropout_masks,
+    "dropout_effect": dropout_effect,
     "one_key": one_key,
     "decay_gradient": decay_gradient,
     "weight_histograms": weight_histograms,
     "lambda_sweep": lambda_sweep,
 }
-
-
-def augmentation(numbers: Varied) -> Shown:
-    """What an augmentation makes of a tile, whether it keeps its promises, and what it changes."""
-    source, first = sample_of(numbers), draw(numbers, 0)
-    kind, altered = numbers.augment, numbers.judge or numbers.augment
-    for one in (kind, altered):
-        check_order(one)
-    tile = _first_of(source, first, numbers.shown)
-    images, captions = drawn_tiles(source, first, kind, tile=tile, seed=numbers.seed)
-    promise = promises(source, first, kind)
-    arms: list[list[TrainedNetwork]] = [[], []]
-    robust = np.zeros((2, numbers.seeds))
-    for number in range(numbers.seeds):
-        rows, seed = draw(numbers, number), numbers.seed + number
-        start = network(source, rows.split.train, numbers, seed)
-        plain = plain_training(numbers, seed)
-        varied = replace(plain, augmentation=kind, light=Light.of(source.sensor))
-        for side, training in enumerate((plain, varied)):
-            fit = learn(start, source, rows, training)
-            arms[side].append(fit)
-            robust[side, number] = altered_accuracy(fit.last, source, rows, altered, seed)
-    robustness = MeanChange.of(*robust)
-    test, train = compared(arms, "test"), compared(arms, "train")
-    findings = {
-        "promise": promise,
-        "robust": ClaimResult(
-            robustness.rises, robustness.words("accuracy on test tiles altered alike")
-        ),
-        "definition": definition(train, test),
-    }
-    names = ("test tiles, altered", "test tiles, as they are", "training tiles")
-    effects = (robustness, test, train)
-    panels = (
-        Pictures("one tile, as it is and in eight draws", tuple(images), tuple(captions)),
-        pairs("accuracy without and with it", names, effects),
-    )
-    values = {n: e.values() for n, e in zip(("altered", "judged", "train"), effects, strict=True)}
-    return Shown(findings, values, panels)
-
-
-def _first_of(source: TileSamples, rows: Draw, name: str) -> int:
-    """Position among the training tiles of the first one of a class.
-
-    Raises:
-        RecipeError: there is no such class.
-    """
-    classes = source.index.classes
-    if name not in classes:
-        raise RecipeError(f"shown: given {name}; {nearest(name, classes)}")
-    return int(np.flatnonzero(source.labels[rows.split.train] == classes.index(name))[0])
-
-
-def altered_accuracy(
-    model: TileClassifier, source: TileSamples, rows: Draw, kind: Augmentation, seed: int
-) -> float:
-    """Accuracy on the test tiles after an alteration, the same one for a seed."""
-    part, right = rows.split.test, 0
-    fill = model.normalise.fill.numpy().astype(np.float64)
-    generator = torch.Generator().manual_seed(derived_seed(seed, 0, 0))
-    model.eval()
-    for start in range(0, len(part), 128):
-        sample = part[start : start + 128]
-        block = batch(source.pack, sample, fill=fill)
-        sd, blank = model.normalise.sd, model.normalise.fill
-        block = augment(
-            block, kind, generator, band_sd=sd, fill=blank, light=Light.of(source.sensor)
-        )
-        with torch.inference_mode():
-            predicted = model(block["image"]).argmax(1).numpy()
-        right += int((predicted == source.labels[sample]).sum())
-    return right / len(part)
-
-
-def promises(source: TileSamples, rows: Draw, kind: Augmentation) -> ClaimResult:
-    """Whether an augmentation of a batch keeps what the toolkit promises of it."""
-    sample = rows.split.train[:32]
-    stats = statistics(source.pack, rows.split.train)
-    block = batch(source.pack, sample, fill=stats.fill)
-    before, fill = block["image"], torch.from_numpy(stats.fill).float()
-    sd = torch.from_numpy(stats.sd).float()
-    block["valid"] = block["valid"].expand(before.shape).clone()
-    block["valid"][:, :, :2, :2] = False  # a corner that is no data
-    mask = block["valid"]
-    generator = torch.Generator().manual_seed(0)
-    after = augment(block, kind, generator, band_sd=sd, fill=fill, light=Light.of(source.sensor))
-    image, valid = after["image"], after["valid"]
-    share = float((valid.float().mean((1, 2, 3)) / mask.float().mean((1, 2, 3))).min())
-    if kind.noise > 0:
-        return _noise_promise(before, image, valid, sd * kind.noise)
-    if kind.resamples or kind.kornia:
-        return ClaimResult(
-            image.shape == before.shape and (share >= 0.8 or len(kind.kornia) > 0),
-            f"the size stays {image.shape[-1]} px, at least {share:.0%} of each tile's pixels stay "
-            f"valid, {'invented corners are marked and filled' if share < 1 else 'none invented'}",
-        )
-    if kind.erase > 0 or kind.band_dropout > 0:
-        blank = torch.where(valid, 0.0, image - fill.view(1, -1, 1, 1))[:, :, 2:, 2:]
-        return ClaimResult(
-            float(blank.abs().max()) == 0,
-            f"what is taken away is marked and holds the training mean; down to {share:.0%} of a "
-            "tile is left",
-        )
-    if kind.flips or kind.quarter_turns:
-        alike = all(
-            torch.equal(a.flatten().sort().values, b.flatten().sort().values)
-            for a, b in zip(before, image, strict=True)
-        )
-        return ClaimResult(alike, "pixels move and none changes, bit for bit")
-    same = torch.equal(image[~valid], before[~valid])
-    changed = float((image - before)[valid].abs().mean() / sd.mean())
-    return ClaimResult(
-        same and changed > 0,
-        f"valid pixels change by {changed:.2f} sd on average, invalid ones not at all",
-    )
-
-
-def _noise_promise(before: Tensor, image: Tensor, valid: Tensor, expected: Tensor) -> ClaimResult:
-    """The noise's sd against the configured one, band by band; invalid pixels untouched."""
-    added = torch.where(valid, image - before, torch.zeros(()))
-    count = valid.float().sum((0, 2, 3))
-    ratio = (added.square().sum((0, 2, 3)) / count).sqrt() / expected
-    worst = float((ratio - 1).abs().max())
-    same = torch.equal(image[~valid], before[~valid])
-    return ClaimResult(
-        same and worst < 0.02,
-        f"its sd is the configured one to {worst:.1%} in every band; invalid pixels "
-        f"{'stay' if same else 'change'}",
-    )
-
-
-AUGMENTATIONS: Mapping[str, Callable[[Any], Shown]] = {"augmentation": augmentation}

@@ -30,6 +30,7 @@ from geotl.reporting.figures import (
 from geotl.reporting.rendering import default_colours
 
 Label = str | Both  # a plain string is a name, a formula or a number of both languages
+PANEL_IN, HIGH_IN, TILE_IN = 3.7, 3.2, 1.12
 WHOLE_AXES = ("epoch", "époque", "step", "pas", "stage", "étage")
 
 
@@ -97,6 +98,7 @@ class Pictures:
     images: tuple[NDArray[Any], ...]
     captions: tuple[Label, ...] = ()
     columns: int = 3
+    side_in: float = TILE_IN
 
 
 Panel = Lines | Bars | Histograms | Pictures
@@ -230,7 +232,6 @@ def sd_of(values: ArrayLike) -> float:
 
 
 COLOURS = (BLUE, ORANGE, GREY, *default_colours(12)[2:])
-PANEL_IN, HIGH_IN, TILE_IN = 3.7, 3.2, 1.12
 
 
 def panels_figure(panels: Sequence[Panel], columns: int = 0, language: Language = "en") -> bytes:
@@ -271,7 +272,7 @@ def translated(value: Any, language: Language) -> Any:
 def _width(panel: Panel) -> float:
     """Width of a panel in inches."""
     if isinstance(panel, Pictures):
-        return max(2.0, TILE_IN * min(panel.columns, len(panel.images)) + 0.2)
+        return max(2.0, panel.side_in * min(panel.columns, len(panel.images)) + 0.2)
     if isinstance(panel, Bars):
         longest = max(len(str(name)) for name in panel.names)
         return PANEL_IN + 0.07 * longest
@@ -282,7 +283,7 @@ def _height(panel: Panel) -> float:
     if isinstance(panel, Pictures):
         caption = 0.2 * max([0, *(1 + str(text).count("\n") for text in panel.captions)])
         rows = math.ceil(len(panel.images) / panel.columns)
-        return max(1.6, (TILE_IN + caption) * rows + 0.4)
+        return max(1.6, (panel.side_in + caption) * rows + 0.4)
     if isinstance(panel, Bars):
         return max(2.2, 1.0 + 0.24 * len(panel.names) * max(1.0, 0.75 * len(panel.groups)))
     return HIGH_IN
@@ -478,4 +479,11 @@ def _pictures(part: SubFigure, panel: Pictures) -> None:
         axes.set_yticks([])
         axes.spines[:].set_color(RULE)
         if place < len(panel.captions):
-            axes.set_title(str(panel.captions[place]), y=0, pad=-4, va="top", fontsize=7, color=INK)
+            axes.set_title(
+                str(panel.captions[place]),
+                y=0,
+                pad=-4,
+                va="top",
+                fontsize=7 if panel.side_in < 2 else 10,
+                color=INK,
+            )

@@ -64,18 +64,43 @@ class Trained(Drawn):
     lr: Rate = Field(0.003, description="peak learning rate [1/step]")
 
 
+class Shallow(Drawn):
+    """One hidden layer on statistics of the bands; some of its training labels are wrong."""
+
+    bands: Annotated[tuple[Text, ...], Strict(False)] = Field(
+        ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12"),
+        min_length=1,
+        description="bands whose mean and sd are the attributes",
+    )
+    shots: int = Field(20, ge=1, le=40, description="training tiles per class [tiles]")
+    seeds: int = Field(8, ge=1, le=50, description="repetitions, each with its own draw [seeds]")
+    wrong: float = Field(0.3, ge=0, lt=1, description="training labels that are wrong [fraction]")
+    width: Count = Field(128, description="hidden neurons [neurons]")
+    steps: int = Field(400, ge=1, le=10_000, description="steps of Adam [steps]")
+    lr: Rate = Field(0.01, description="Adam's rate [1/step]")
+
+
 class Levels(Section):
     """Numbers of a demonstration without training on tiles."""
 
     seed: int = Field(0, ge=0, description="of everything random")
 
 
-class ThreeFits(Trained):
-    """A network too small, one too free, one just right."""
+class ThreeFits(Shallow):
+    """A network too small, one too free, one just right, on two attributes."""
 
-    target: float = Field(0.9, gt=0, lt=1, description="accuracy wanted [fraction]")
-    small: Text = Field("lenet5", description="backbone of the network that is too small")
-    small_cut: Text = Field("c1", description="its last stage kept")
+    classes: Annotated[tuple[Text, ...], Strict(False)] = Field(
+        ("broadleaf_forest", "industrial", "residential", "wetland"),
+        min_length=2,
+        max_length=8,
+        description="classes",
+    )
+    attributes: Annotated[tuple[Text, ...], Strict(False)] = Field(
+        ("B04 mean", "B11 sd"), min_length=2, max_length=2, description="attributes: BAND mean|sd"
+    )
+    target: float = Field(0.78, gt=0, lt=1, description="test accuracy wanted [fraction]")
+    small: Count = Field(1, description="neurons of the network that is too small [neurons]")
+    penalty: Penalty = Field(0.003, description="lambda of the regularised network")
 
 
 class Capacity(Levels):
@@ -89,25 +114,29 @@ class Capacity(Levels):
     trap_steps: int = Field(12, ge=1, le=500, description="steps of that backbone [steps]")
 
 
-class Widths(Drawn):
+class Widths(Shallow):
     """One hidden layer, wider and wider."""
 
     widths: Annotated[tuple[Count, ...], Strict(False)] = Field(
-        (1, 2, 4, 8, 16, 32), min_length=2, description="hidden neurons [neurons]"
+        (1, 2, 4, 8, 16, 32, 64, 128), min_length=2, description="hidden neurons [neurons]"
     )
-    steps: int = Field(400, ge=1, le=10_000, description="steps of Adam [steps]")
-    lr: Rate = Field(0.02, description="Adam's rate [1/step]")
 
 
-class TwoStages(Trained):
+class TwoStages(Shallow):
     """Overfit first, then regularise."""
 
-    target: float = Field(0.95, gt=0, lt=1, description="training accuracy of stage 1 [fraction]")
+    target: float = Field(0.99, gt=0, lt=1, description="training accuracy of stage 1 [fraction]")
     l2: Penalty = Field(0.001, description="lambda of stage 2")
-    dropout: float = Field(0.3, ge=0, lt=1, description="dropout of stage 2 [fraction]")
+    dropout: float = Field(0.5, ge=0, lt=1, description="dropout of stage 2 [fraction]")
 
 
-class MoreLabels(Drawn):
+class Dropped(Shallow):
+    """The same training without and with dropout."""
+
+    p: float = Field(0.5, gt=0, lt=1, description="chance of a neuron to be off [fraction]")
+
+
+class MoreLabels(Shallow):
     """A linear head by labels per class."""
 
     sizes: Annotated[tuple[Count, ...], Strict(False)] = Field(
@@ -129,6 +158,7 @@ class Stopping(Trained):
     """Early stopping compared with a checkpoint."""
 
     patience: int = Field(3, ge=1, le=50, description="epochs without gain [epochs]")
+    wrong: float = Field(0.2, ge=0, lt=1, description="training labels that are wrong [fraction]")
 
 
 class Standardised(Drawn):
@@ -177,11 +207,11 @@ class Switched(Trained):
     value: float = Field(0.3, ge=0, le=10, description="its value where it is on")
 
 
-class Decay(Trained):
+class Decay(Shallow):
     """The same training at several lambdas."""
 
     penalties: Annotated[tuple[Penalty, ...], Strict(False)] = Field(
-        (0.0, 0.0001, 0.001, 0.01, 0.1), min_length=2, description="lambdas, rising"
+        (0.0, 0.001, 0.003, 0.01, 0.03, 0.1), min_length=2, description="lambdas, rising"
     )
 
 
@@ -248,6 +278,7 @@ NUMBERS: Mapping[str, type[Section]] = {
     "batchnorm_training": Normalised,
     "augmentation": Varied,
     "dropout_masks": Masks,
+    "dropout_effect": Dropped,
     "one_key": Switched,
     "decay_gradient": Gradient,
     "weight_histograms": Decay,

@@ -19,9 +19,11 @@ from geotl.io.files import json_text, write_text
 from geotl.io.locks import locked, output_lock
 from geotl.lecture import (
     architectures,
+    augmentations,
     explicit,
     fitting,
     implicit,
+    normalisation,
     stages,
     transfer,
 )
@@ -118,8 +120,9 @@ Told = Mapping[str, Any]
 DEMONSTRATIONS: Mapping[str, Callable[[Any], Shown]] = {
     **fitting.DEMONSTRATIONS,
     **implicit.DEMONSTRATIONS,
+    **normalisation.DEMONSTRATIONS,
     **explicit.PENALTIES,
-    **explicit.AUGMENTATIONS,
+    **augmentations.AUGMENTATIONS,
     **transfer.DEMONSTRATIONS,
     **stages.DEMONSTRATIONS,
     **architectures.PLAIN_NETWORKS,

@@ -22,7 +22,7 @@ from geotl.experiments.recipe import resolve_sample
 from geotl.experiments.samples import TileSamples
 from geotl.imagery.sensors import get_sensor
 from geotl.io.files import cache_folder, scratch_folder
-from geotl.lecture.figures import MeanChange, Series
+from geotl.lecture.figures import Label, MeanChange, Series
 from geotl.lecture.recipes import Drawn, Trained
 from geotl.models.classifier import FeatureSpec, Normalise, TileClassifier
 from geotl.models.registry import build_backbone
@@ -83,6 +83,46 @@ def draw(numbers: Drawn, number: int, *, shots: int | None = None) -> Draw:
 def tiles_of(source: TileSamples, rows: Int64s) -> Tiles:
     """Rows of the sample with their labels."""
     return Tiles(source.pack, rows, source.labels[rows])
+
+
+def two_parts(source: TileSamples, rows: Int64s, seed: int) -> tuple[Int64s, Int64s]:
+    """Rows in two halves, to choose with and to test on; no site has tiles in both."""
+    sites = numbered([source.index.tiles[row].group for row in rows.tolist()])
+    contents = [source.index.contents[row] for row in rows.tolist()]
+    split = by_units(sites, source.labels[rows], 0.5, seed=seed, content=contents)
+    return rows[split.train], rows[split.test]
+
+
+def mislabelled(source: TileSamples, rows: Int64s, share: float, seed: int) -> TileSamples:
+    """The same tiles, a share of these rows with a wrong label, as an old map gives them.
+
+    Args:
+        source: the tiles.
+        rows: those of which some get another class, at random.
+        share: of these rows [fraction].
+        seed: of which ones, and of their classes.
+    """
+    if share == 0:
+        return source
+    tiles, labels = list(source.index.tiles), source.labels
+    wrong = wrong_labels(labels[rows], share, len(source.index.classes), seed)
+    for row, label in zip(rows.tolist(), wrong.tolist(), strict=True):
+        tiles[row] = replace(tiles[row], label=label)
+    return replace(source, index=replace(source.index, tiles=tuple(tiles)))
+
+
+def wrong_labels(labels: Int64s, share: float, classes: int, seed: int) -> Int64s:
+    """Labels [n] of which a share is wrong, each of the other classes as likely.
+
+    >>> given = np.zeros(10, np.int64)
+    >>> int((wrong_labels(given, 0.3, 4, seed=0) != given).sum())
+    3
+    """
+    random = np.random.default_rng([seed, 3])
+    chosen = random.permutation(len(labels))[: round(share * len(labels))]
+    given = labels.copy()
+    given[chosen] = (given[chosen] + random.integers(1, classes, len(chosen))) % classes
+    return given
 
 
 def network(
@@ -207,7 +247,7 @@ def waited(fit: TrainedNetwork, column: str, goal: float, epochs: int) -> int:
     return int(reached[0]) + 1 if len(reached) else epochs + 1
 
 
-def band(name: str, arm: Sequence[TrainedNetwork], column: str) -> Series:
+def band(name: Label, arm: Sequence[TrainedNetwork], column: str) -> Series:
     """Mean of a history's column over seeds by epoch, with its sd."""
     columns = np.stack([curve(one.history, column) for one in arm])
     sd = columns.std(axis=0, ddof=1) if len(columns) > 1 else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 from html import unescape
@@ -11,42 +10,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from geotl.lecture import (
     architectures,
-    explicit,
-    fitting,
-    implicit,
     run,
     stages,
     transfer,
 )
 from geotl.lecture.figures import Bars, Histograms, Lines, MeanChange, Pictures, Series
 from geotl.lecture.recipes import (
-    NUMBERS,
     BackboneTable,
-    Batchnorm,
     Bottleneck,
-    Capacity,
-    Descent,
-    Gradient,
     Levels,
-    Masks,
     Pictured,
-    Standardised,
-    Stopping,
     Transferred,
     load_lecture,
 )
-from geotl.lecture.samples import draw, learn, network, plain_training, sample
+from geotl.lecture.samples import draw, sample
 from geotl.lecture.texts import Both, Claim
 from geotl.models.backbone import freeze
 from geotl.models.classifier import FeatureSpec, Normalise, TileClassifier
 from geotl.models.registry import build_backbone
-from geotl.training.augment import augment
-from geotl.training.learner import Learner
-from geotl.training.settings import Augmentation
 
 SMALL = {"shots": 2, "judged": 18, "seeds": 2, "epochs": 2}
 
@@ -64,54 +48,7 @@ def held(shown) -> dict[str, bool]:
     return {key: bool(found.held) for key, found in shown.findings.items()}
 
 
-# ------------------------------------------------------------------------------------- fitting
-
-
-def test_where_a_network_stands_against_a_target_of_point_nine() -> None:
-    pairs = ((0.60, 0.58), (0.99, 0.70), (0.93, 0.91))
-    found = [fitting.standing(*pair, 0.9) for pair in pairs]
-    assert found == ["under", "over", "right"]
-
-
-def test_lenet5_learns_noise_by_heart_and_one_that_does_not_learn_is_told() -> None:
-    numbers = Capacity(trap="lenet5", trap_steps=1)
-    assert held(fitting.capacity_check(numbers))["memorise"]
-    lazy = numbers.model_copy(update={"lr": 1e-9, "steps": 3})
-    assert not held(fitting.capacity_check(lazy))["memorise"]
-
-
-def test_training_mode_makes_a_resnet_look_perfect_and_evaluation_mode_does_not() -> None:
-    """The trap of the capacity check; without batch normalisation there is none."""
-    numbers = Capacity(steps=1, trap_steps=2)
-    shown = fitting.capacity_check(numbers)
-    assert held(shown)["trap"]
-    _, looks, in_use = shown.values["path"][shown.values["trap_step"] - 1]
-    assert looks == 1.0
-    assert in_use < 0.8
-    steady = numbers.model_copy(update={"trap": "lenet5", "trap_steps": 60})
-    assert not held(fitting.capacity_check(steady))["trap"]
-
-
-def test_stages_that_gain_nothing_do_not_pass() -> None:
-    one = dataclasses.make_dataclass(
-        "Kept",
-        ["train", "test"],
-        namespace={"gap": property(lambda self: self.train - self.test)},
-    )
-    same = [one(0.99, 0.7 + 0.01 * i) for i in range(3)]
-    better = [one(0.95, 0.8 + 0.01 * i) for i in range(3)]
-    assert held(fitting.stages_shown(same, better, 0.9)) == {
-        "capacity": True,
-        "gap": True,
-        "clause_validation": True,
-        "clause_training": True,
-    }
-    assert held(fitting.stages_shown(same, same, 0.995)) == {
-        "capacity": False,
-        "gap": False,
-        "clause_validation": False,
-        "clause_training": True,
-    }
+# ------------------------------------------------------------------------------------- effects
 
 
 def test_an_effect_is_visible_only_beyond_its_interval() -> None:
@@ -121,185 +58,6 @@ def test_an_effect_is_visible_only_beyond_its_interval() -> None:
     assert MeanChange.of([0.5, 0.6, 0.7], [0.61, 0.7, 0.8]).rises
     assert MeanChange.of([0.5, 0.6], [0.4, 0.5]).falls
     assert not MeanChange.of([0.5], [0.9]).visible
-
-
-# ------------------------------------------------------------------------------------ implicit
-
-
-def test_gradient_descent_from_zero_ends_at_the_pseudoinverses_solution() -> None:
-    shown = implicit.gradient_descent(Descent())
-    assert held(shown) == {"least": True, "start": True}
-    assert shown.values["away"] < 1e-14
-    short = implicit.gradient_descent(Descent(steps=5))
-    assert not held(short)["least"]
-
-
-def test_from_elsewhere_gradient_descent_keeps_what_no_equation_sees() -> None:
-    random = np.random.default_rng(1)
-    matrix, target = random.standard_normal((4, 9)), random.standard_normal(4)
-    start = random.standard_normal(9)
-    end = implicit.descend(matrix, target, start, 3000).end
-    unseen = np.eye(9) - np.linalg.pinv(matrix) @ matrix
-    np.testing.assert_allclose(unseen @ end, unseen @ start, atol=1e-10)
-
-
-@pytest.mark.parametrize("patience", [2, 0])
-def test_early_stopping_and_checkpoint_keep_the_same_epoch(
-    patience: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Accuracies .5 .6 .7 .69 .68: patience 2 ends after epoch 5, a checkpoint runs on."""
-    accuracies = iter([0.5, 0.6, 0.7, 0.69, 0.68, 0.66, 0.65])
-    weights = []
-
-    def told(self: Learner, positions: torch.Tensor, _: int) -> None:
-        weights.append(self.model.head.weight.detach().clone())
-        self.log("val_loss", 1 - next(accuracies), batch_size=len(positions))
-
-    monkeypatch.setattr(Learner, "validation_step", told)
-    numbers = Stopping(**SMALL | {"epochs": 7}, backbone="lenet5", cut_after="c1")
-    source, rows = sample(numbers.region, numbers.bands), draw(numbers, 0)
-    start = network(source, rows.split.train, numbers, 0)
-    training = plain_training(numbers, 0).changed(patience=patience)
-    learnt = learn(start, source, rows, training, watch=True)
-    assert len(learnt.history.epochs) == (5 if patience else 7)
-    assert learnt.history.best_epoch == 2  # the third
-    assert torch.equal(learnt.kept.head.weight, weights[2])
-    assert torch.equal(learnt.last.head.weight, weights[-1])
-    assert not torch.equal(weights[2], weights[-1])
-
-
-def test_standardised_bands_have_mean_0_and_sd_1_and_houses_are_well_conditioned() -> None:
-    shown = implicit.standardisation(Standardised(shots=3))
-    assert held(shown) == {"zero_one": True, "alike": True, "easier": True}
-    assert shown.values["mean"] < 1e-5
-    assert shown.values["sd"] < 1e-5
-    raw, scaled = shown.values["condition"]
-    assert raw > 1e5
-    assert scaled < 1.5
-
-
-def test_conditioning_is_that_of_the_hessian() -> None:
-    attributes = np.random.default_rng(0).normal(5, 3, (40, 2))
-    whole = np.hstack([np.ones((40, 1)), attributes])
-    wanted = np.linalg.cond(whole.T @ whole)
-    assert implicit.conditioning(attributes) == pytest.approx(wanted, rel=1e-6)
-
-
-def test_gamma_and_beta_of_the_lecture_standardise_and_undo_it() -> None:
-    generator = torch.Generator().manual_seed(0)
-    z = 4 + 3 * torch.randn(16, 8, 10, 10, generator=generator)
-    away = implicit.derivation(z)
-    assert away["affine"] < 5e-6
-    assert away["identity"] < 1e-5
-    assert away["biased"] < 1e-5
-    assert away["unbiased"] < 1e-5
-    biased = z.var((0, 2, 3), correction=0) / z.var((0, 2, 3), correction=1)
-    assert float((biased - 1).abs().max()) > 1e-4  # so that the two can be told apart
-
-
-def test_a_batch_norm_with_another_variance_does_not_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Wrong(nn.BatchNorm2d):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return super().forward(x) * 1.01
-
-    numbers = Batchnorm(shots=2, tiles=16)
-    assert all(held(implicit.batchnorm_derivation(numbers)).values())
-    monkeypatch.setattr(implicit, "SteadyBatchNorm2d", Wrong)
-    assert not any(held(implicit.batchnorm_derivation(numbers)).values())
-
-
-def test_vgg_with_and_without_batch_norm_begin_with_the_same_convolutions() -> None:
-    convolutions = []
-    for name in ("vgg11", "vgg11_bn"):
-        backbone, _ = build_backbone(name, ["a", "b"], cut_after="block3", seed=4)
-        convolutions.append([m.weight for m in backbone.modules() if isinstance(m, nn.Conv2d)])
-    assert len(convolutions[0]) == len(convolutions[1]) == 4
-    for plain, normalised in zip(*convolutions, strict=True):
-        assert torch.equal(plain, normalised)
-
-
-# ------------------------------------------------------------------------------------ explicit
-
-KINDS = {
-    "turns": Augmentation(),
-    "rotate": Augmentation(flips=False, quarter_turns=False, rotate_deg=180),
-    "crop": Augmentation(flips=False, quarter_turns=False, crop=0.3),
-    "noise": Augmentation(flips=False, quarter_turns=False, noise=0.5),
-    "blur": Augmentation(flips=False, quarter_turns=False, blur=3.0),
-    "erase": Augmentation(flips=False, quarter_turns=False, erase=1.0),
-    "kornia": Augmentation(kornia=["RandomPerspective", {"RandomErasing": {"p": 1.0}}]),
-}
-
-
-@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
-def test_augmentations_keep_their_promises(kind: Augmentation) -> None:
-    numbers = NUMBERS["augmentation"](shots=4)
-    source, rows = sample(numbers.region, numbers.bands), draw(numbers, 0)
-    found = explicit.promises(source, rows, kind)
-    assert found.held, found.measured
-
-
-@pytest.mark.parametrize("name", ["turns", "noise", "blur", "erase"])
-def test_a_broken_augmentation_does_not_pass(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(batch, *args, **more):
-        after = augment(batch, *args, **more)
-        return after | {"image": after["image"] * 1.05 + 1}
-
-    monkeypatch.setattr(explicit, "augment", broken)
-    numbers = NUMBERS["augmentation"](shots=4)
-    source, rows = sample(numbers.region, numbers.bands), draw(numbers, 0)
-    assert not explicit.promises(source, rows, KINDS[name]).held
-
-
-def test_dropout_takes_three_in_ten_and_scales_the_rest() -> None:
-    shown = explicit.dropout_masks(Masks())
-    assert held(shown) == {"switched": True, "scale": True, "use": True}
-    assert shown.values["off"] == pytest.approx(0.3, abs=0.003)
-    assert shown.values["factor"] == pytest.approx(1.4286, abs=1e-4)
-
-
-def test_a_dropout_that_does_not_scale_and_never_rests_does_not_pass(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    class Unscaled(nn.Dropout):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return x * (torch.rand_like(x) >= self.p)
-
-    monkeypatch.setattr(nn, "Dropout", Unscaled)
-    found = held(explicit.dropout_masks(Masks()))
-    assert found == {"switched": True, "scale": False, "use": False}
-
-
-def test_decay_adds_twice_lambda_w_and_not_over_m(monkeypatch: pytest.MonkeyPatch) -> None:
-    numbers = Gradient(shots=2)
-    shown = explicit.decay_gradient(numbers)
-    assert held(shown) == {"gradient": True, "bias": True, "sgd": True, "over_m": False}
-    assert shown.values["away"] < 2e-8
-    assert shown.values["bias"] == 0
-    penalty = explicit.l2_penalty
-    monkeypatch.setattr(explicit, "l2_penalty", lambda p, s: penalty(p, s) / 2)
-    assert held(explicit.decay_gradient(numbers)) == {
-        "gradient": False,
-        "bias": True,
-        "sgd": False,
-        "over_m": False,
-    }
-
-
-def test_a_penalty_on_biases_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(explicit, "decaying", list)
-    assert not held(explicit.decay_gradient(Gradient(shots=2)))["bias"]
-
-
-@pytest.mark.parametrize("key", ["l2", "label_smoothing", "mixup", "dropout"])
-def test_pairs_differ_in_one_key(key: str) -> None:
-    plain = plain_training(NUMBERS["one_key"](), 3)
-    off, on = (explicit.with_key(plain, key, value) for value in (0.0, 0.3))
-    assert off == plain
-    assert (on.seed, on.classes, on.light) == (off.seed, off.classes, off.light)
-    first, second = (t.settings.model_dump() | t.augmentation.model_dump() for t in (off, on))
-    differing = [name for name in first if first[name] != second[name]]
-    assert differing == ([] if key == "dropout" else [key])
 
 
 # ------------------------------------------------------------------------------------ transfer

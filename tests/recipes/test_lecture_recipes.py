@@ -12,7 +12,8 @@ from geotl.cli.main import main
 from geotl.errors import RecipeError
 from geotl.experiments.recipe import available, lectures, load, titles
 from geotl.lecture.recipes import NUMBERS, PARTS, LectureRecipe, load_lecture
-from geotl.lecture.run import DEMONSTRATIONS, show
+from geotl.lecture.run import DEMONSTRATIONS, STATUSES, figure_name, show
+from geotl.lecture.texts import LANGUAGES
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "recipes" / "lecture").rglob("*.yaml"))
@@ -20,6 +21,7 @@ NAMES = [path.stem for path in FILES]
 
 TILES = ["shots=2", "judged=18", "seeds=2"]
 SMALL = [*TILES, "epochs=2", "backbone=lenet5", "input_px=32"]
+SHALLOW = ["shots=2", "judged=90", "seeds=2", "width=8", "steps=40"]
 RESNET = [
     *TILES,
     "epochs=1",
@@ -29,21 +31,22 @@ RESNET = [
     "source_shots=2",
 ]
 TINY = {
-    "three_fits": [*SMALL, "cut_after=null"],
+    "three_fits": SHALLOW,
     "capacity_check": ["tiles=16", "steps=60", "trap_steps=2"],
-    "width_sweep": [*TILES, "widths=[1, 8]", "steps=60"],
-    "two_stages": [*SMALL, "cut_after=null"],
+    "width_sweep": [*SHALLOW, "widths=[1, 8]"],
+    "two_stages": SHALLOW,
     "more_labels": [*TILES[1:], "sizes=[2, 5]"],
-    "early_stopping": [*SMALL, "patience=1"],
+    "early_stopping": [*SMALL, "judged=90", "patience=1"],
     "standardisation": ["shots=2"],
     "batchnorm_derivation": ["shots=2", "tiles=8"],
     "batchnorm_training": [*TILES, "epochs=1", "cut_after=block1", "input_px=16"],
     "augmentation": [*SMALL, "cut_after=null", "epochs=1"],
     "dropout_masks": ["passes=50"],
+    "dropout_effect": SHALLOW,
     "one_key": [*SMALL, "cut_after=null", "epochs=1"],
     "decay_gradient": ["shots=2"],
-    "weight_histograms": [*SMALL, "penalties=[0, 0.1]"],
-    "lambda_sweep": [*SMALL, "penalties=[0, 0.1]"],
+    "weight_histograms": [*SHALLOW, "penalties=[0, 0.1]"],
+    "lambda_sweep": [*SHALLOW, "penalties=[0, 0.1]"],
     "transfer_or_random": RESNET,
     "search_space": RESNET,
     "freezing_depth": [*RESNET, "seeds=1"],
@@ -100,9 +103,11 @@ def test_it_runs_small_and_answers_every_claim(name, tmp_path, capsys):
     told = show(name, tmp_path, TINY.get(recipe.demonstration, []))
     assert [claim["key"] for claim in told["claims"]] == list(recipe.claims)
     assert json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8")) == told
-    assert (tmp_path / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
+    for language in LANGUAGES:
+        assert (tmp_path / figure_name(name, language)).read_bytes()[:4] == b"\x89PNG"
     printed = capsys.readouterr().out
-    assert printed.count("HELD: ") + printed.count("NOT HOLD: ") == len(recipe.claims)
+    answers = sum(printed.count(f"    {status.en}: ") for status in STATUSES.values())
+    assert answers == len(recipe.claims)
     assert recipe.title.fr in printed
     assert recipe.title.en in printed
 

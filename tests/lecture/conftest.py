@@ -1,0 +1,26 @@
+"""Fixtures of the lecture's tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from geotl.lecture.figures import Shown
+from geotl.lecture.samples import sample
+
+
+@pytest.fixture(scope="module")
+def lecture_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A cache folder of a module's own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GEOTL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        sample.cache_clear()
+        yield
+    sample.cache_clear()
+
+
+@pytest.fixture
+def held() -> Callable[[Shown], dict[str, bool]]:
+    """Which claims a demonstration found to hold."""
+    return lambda shown: {key: bool(found.held) for key, found in shown.findings.items()}
