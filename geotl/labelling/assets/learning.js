@@ -73,7 +73,7 @@ export class Learning extends EventTarget {
     this.dispatchEvent(new CustomEvent('awaits', {detail: revision !== null}));
   }
 
-  #model({version, revision, stage, members, seconds}) {
+  #model({version, revision, stage, members, seconds, smooth_px: side}) {
     if (this.revision === null) say('the first map is shown');
     this.revision = revision;
     if (this.#awaited !== null && revision >= this.#awaited) this.#await(null);
@@ -81,7 +81,8 @@ export class Learning extends EventTarget {
     this.map.showVersion(version);
     const names = Object.entries(members ?? {}).filter(([, weight]) => weight > 0).map(([name]) => name);
     find('model-state').textContent = `${STAGE[stage] ?? stage} in ${seconds.toFixed(1)} s.`
-      + `${names.length ? ` Methods: ${names.join(', ').replaceAll('_', ' ')}.` : ''}`;
+      + `${names.length ? ` Methods: ${names.join(', ').replaceAll('_', ' ')}.` : ''}`
+      + `${side > 1 ? ` The map is smoothed in windows of ${side} px.` : ''}`;
   }
 
   // Without labels enough there is no map: an older one is taken away.
