@@ -1,7 +1,8 @@
 """What a command prints: lines of its result, tables, and how far a long piece of work is.
 
 Progress is a bar on a terminal, gone at the end; into a file or a pipe a plain line goes at most
-every ten seconds, so that a log stays readable. Colours follow NO_COLOR.
+every ten seconds, so that a log stays readable, or as often as GEOTL_PROGRESS_S says. Colours
+follow NO_COLOR.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ Log = Callable[[str], None]  # takes a line of text
 Progress = Callable[[int, int], None]  # takes what is done, and how much there is in all
 
 PLAIN_EVERY_S, DRAWN_EVERY_S = 10.0, 0.1
+PROGRESS_VARIABLE = "GEOTL_PROGRESS_S"  # seconds between plain lines, for programs that read them
 _BAR = 24  # columns
 _WIDE = 10_000  # columns of a table's text, which is never broken into lines
 
@@ -48,7 +50,7 @@ class ProgressLine:
         """Write to `stream` (standard error), unless quiet."""
         self.quiet, self.stream, self.clock = quiet, stream or sys.stderr, clock
         self.drawn = self.stream.isatty() and os.environ.get("TERM") != "dumb"
-        self.written = clock()
+        self.written, self._plain_every_s = clock(), _plain_every_s()
         self._bar: rich.progress.Progress | None = None
 
     def show(
@@ -65,7 +67,7 @@ class ProgressLine:
         if self.quiet:
             return
         time_s = self.clock()
-        wait_s = DRAWN_EVERY_S if self.drawn else PLAIN_EVERY_S
+        wait_s = DRAWN_EVERY_S if self.drawn else self._plain_every_s
         if time_s - self.written < wait_s and not (now and self.drawn):
             return
         self.written = time_s
@@ -124,6 +126,14 @@ class ProgressLine:
     ) -> None:
         """Wipe the line away, whatever happened."""
         self.close()
+
+
+def _plain_every_s() -> float:
+    """Seconds between plain lines of progress, of which the environment may want others."""
+    try:
+        return float(os.environ.get(PROGRESS_VARIABLE, PLAIN_EVERY_S))
+    except ValueError:
+        return PLAIN_EVERY_S
 
 
 def _bar(stream: TextIO) -> rich.progress.Progress:

@@ -224,6 +224,18 @@ def test_a_log_gets_a_line_every_ten_seconds_at_most() -> None:
     assert "\r" not in stream.getvalue()
 
 
+@pytest.mark.parametrize(("every_s", "lines"), [("2", 5), ("often", 1), ("0", 10)])
+def test_programs_that_read_progress_say_how_often(
+    every_s: str, lines: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GEOTL_PROGRESS_S", every_s)
+    stream, seconds = io.StringIO(), iter(range(100))
+    with ProgressLine(stream=stream, clock=lambda: next(seconds)) as line:
+        for _ in range(10):
+            line.show("reading")
+    assert stream.getvalue().count("\n") == lines
+
+
 def test_quiet_says_nothing() -> None:
     stream = Terminal()
     with ProgressLine(quiet=True, stream=stream, clock=Clock(20.0)) as line:

@@ -274,6 +274,15 @@ def add_suggest(commands: Any, common: argparse.ArgumentParser) -> None:
         "FILE --sensor sentinel2_l2a -n 50 -o first.gpkg; or, for a folder of tiles, a list of "
         "those to label first: -o first.csv",
     )
+    _what_is_searched(suggest)
+    add_output(suggest, "FILE", "GeoPackage of points (.gpkg), or for tiles a .csv", required=True)
+    suggest.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
+    _what_is_labelled(suggest)
+    _which_places(suggest)
+    suggest.set_defaults(command=_suggest, overrides=())
+
+
+def _what_is_searched(suggest: argparse.ArgumentParser) -> None:
     suggest.add_argument(
         "given",
         nargs="+",
@@ -282,29 +291,21 @@ def add_suggest(commands: Any, common: argparse.ArgumentParser) -> None:
         "alone, and recipe keys such as model.backbone=resnet50 or data.bands=[B02,B03,B04]",
     )
     suggest.add_argument(
-        "-n",
-        "--points",
-        type=int,
-        dest="n",
-        default=50,
-        metavar="POINTS",
-        help="number of points or tiles to suggest (default: 50)",
-    )
-    add_output(suggest, "FILE", "GeoPackage of points (.gpkg), or for tiles a .csv", required=True)
-    suggest.add_argument(
         "--weights",
         metavar="FILE",
         help="without a model: weights of the backbone, a file or published name as in "
         "model.weights; for scenes none compares pixels by window statistics (default: take a "
         "model)",
     )
-    suggest.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
     suggest.add_argument(
         "--sensor",
         help="sensor of the scenes: geotl sensors; needed without a model (default: the model's)",
     )
     add_mask(suggest)
     add_extra(suggest)
+
+
+def _what_is_labelled(suggest: argparse.ArgumentParser) -> None:
     suggest.add_argument(
         "--labels",
         type=Path,
@@ -314,6 +315,18 @@ def add_suggest(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     suggest.add_argument("--field", default="class", help="field with their class (default: class)")
     suggest.add_argument("--layer", help="layer of the labels' file (default: its only layer)")
+
+
+def _which_places(suggest: argparse.ArgumentParser) -> None:
+    suggest.add_argument(
+        "-n",
+        "--points",
+        type=int,
+        dest="n",
+        default=50,
+        metavar="POINTS",
+        help="number of points or tiles to suggest (default: 50)",
+    )
     suggest.add_argument(
         "--stride-px",
         type=int,
@@ -336,7 +349,6 @@ def add_suggest(commands: Any, common: argparse.ArgumentParser) -> None:
     suggest.add_argument(
         "--seed", type=int, default=0, help="seed of the order among equals (default: 0)"
     )
-    suggest.set_defaults(command=_suggest, overrides=())
 
 
 @one_writer

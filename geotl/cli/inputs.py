@@ -22,15 +22,24 @@ def check_inputs(options: Mapping[str, Any]) -> None:
         DataError: there is no such sensor.
     """
     model = options.get("model")
-    if isinstance(model, Path) and not model.exists():
-        if model.suffix.lower() == _EXPORTED:
-            raise ModelError(
-                f"{model}: no such file; export one with geotl export MODEL --format onnx"
-            )
-        raise ModelError(f"{model}: no such model file; train one with geotl run")
-    if isinstance(model, Path) and model.is_dir():
-        raise ModelError(f"{model}: a folder; give the model file in it, such as model.safetensors")
+    if isinstance(model, Path):
+        _check_model(model)
     if isinstance(sensor := options.get("sensor"), str) and model is not None:
         from geotl.imagery.sensors import get_sensor
 
         get_sensor(sensor)
+
+
+def _check_model(model: Path) -> None:
+    """Make sure that a model is a file.
+
+    Raises:
+        ModelError: it is not.
+    """
+    if model.is_dir():
+        raise ModelError(f"{model}: a folder; give the model file in it, such as model.safetensors")
+    if model.exists():
+        return
+    if model.suffix.lower() == _EXPORTED:
+        raise ModelError(f"{model}: no such file; export one with geotl export MODEL --format onnx")
+    raise ModelError(f"{model}: no such model file; train one with geotl run")

@@ -7,6 +7,7 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
+from geotl.cli.map import add_aoi
 from geotl.cli.outputs import add_output
 from geotl.errors import SettingError
 
@@ -58,17 +59,19 @@ def _what_is_read(label: argparse.ArgumentParser) -> None:
         help="cloud mask: auto (the scene's own), none, or a file that is not 0 where it is cloudy "
         "(default: the project's, for a new one auto)",
     )
-    label.add_argument(
-        "--aoi",
-        type=Path,
-        metavar="FILE",
-        help="polygons of the area to map, in any reference system (default: the whole scene)",
-    )
+    add_aoi(label, default="the project's, for a new one none, which is the whole scene")
     label.add_argument(
         "--weights",
-        type=Path,
         metavar="FILE",
-        help="weights of a network whose features the model uses too (default: none)",
+        help="weights of a network whose features the model uses too, or none (default: the "
+        "project's, for a new one none)",
+    )
+    label.add_argument(
+        "--cache-gb",
+        type=float,
+        metavar="GB",
+        help="what features of the scene may take of the disk [10^9 bytes] (default: the "
+        "project's, for a new one 10)",
     )
 
 
@@ -112,7 +115,8 @@ def _what_is_tested(label: argparse.ArgumentParser) -> None:
 def _label(args: argparse.Namespace) -> None:
     if missing := [name for name in _NEEDED if importlib.util.find_spec(name) is None]:
         raise SettingError(f"geotl label needs {' and '.join(missing)}; pip install 'geotl[label]'")
-    from geotl.labelling.session import LabelOptions, label
+    from geotl.labelling.choices import LabelOptions
+    from geotl.labelling.session import label
 
     options = LabelOptions(
         args.sensor,
@@ -120,6 +124,7 @@ def _label(args: argparse.Namespace) -> None:
         args.mask,
         args.weights,
         args.aoi,
+        args.cache_gb,
         args.classes,
         args.labels,
         args.field,

@@ -85,6 +85,20 @@ def add_mask(command: argparse.ArgumentParser) -> None:
     )
 
 
+def add_aoi(command: argparse.ArgumentParser, *, default: str = "the whole scene") -> None:
+    """Add the choice of an area of interest.
+
+    Args:
+        command: that maps or labels the area.
+        default: what holds without the option, for the help.
+    """
+    command.add_argument(
+        "--aoi",
+        metavar="FILE",
+        help=f"polygons of the area to map, in any reference system (default: {default})",
+    )
+
+
 def _reading(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sensor", help="sensor of the scene: geotl sensors (default: the model's)"
@@ -96,12 +110,7 @@ def _reading(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="accept pixel values outside the range of the model's training data",
     )
-    parser.add_argument(
-        "--aoi",
-        type=Path,
-        metavar="FILE",
-        help="polygons of the area to map, in any reference system (default: the whole scene)",
-    )
+    add_aoi(parser)
     parser.add_argument(
         "--bbox",
         nargs=4,

@@ -17,7 +17,7 @@ from geotl.errors import DataError
 from geotl.io.raster import Grid
 from geotl.labelling.import_labels import Imported
 from geotl.labelling.label_set import LabelSet
-from geotl.labelling.own_commands import OwnCommands
+from geotl.labelling.own_commands import AttemptProgress, OwnCommands, Step
 from geotl.labelling.parts import Publish
 from geotl.labelling.project import Project, Snapshot
 from geotl.labelling.reference import ReferenceSample
@@ -25,6 +25,7 @@ from geotl.labelling.saver import Saver
 
 SAMPLE = "sample.gpkg"
 ACCURACY = "accuracy"  # folder of what `geotl accuracy` writes
+STEPS = (Step("testing the map"),)
 FILES: Mapping[str, str] = {"areas.png": f"{ACCURACY}/areas.png"}
 
 
@@ -135,14 +136,16 @@ class SampleFinisher:
             map_path: class map that the sample was drawn from, None where it is not known.
         """
         self._sample, self._map = sample, map_path
-        self._commands = OwnCommands()
 
-    def __call__(self, folder: Path, publish: Callable[..., None]) -> Sequence[str]:
+    def __call__(
+        self, folder: Path, publish: Callable[..., None], commands: OwnCommands
+    ) -> Sequence[str]:
         """Write accuracy.json, tables and a figure of areas into a project's folder.
 
         Args:
             folder: of the project.
             publish: takes events `finish` with a line of what is done now.
+            commands: runs what is run; closing it ends the attempt.
 
         Returns:
             Names of files to show, as in `FILES`; none without a map.
@@ -150,23 +153,20 @@ class SampleFinisher:
         Raises:
             DataError: the command failed; its own line.
             OutputError: the sample's file cannot be written.
+            StoppedError: it was ended.
         """
-
-        def say(line: str) -> None:
-            publish("finish", state="running", line=line, files=[])
-
+        progress = AttemptProgress(publish, STEPS)
         self._sample.flush()
         if self._map is None:
-            say(shlex.join(["geotl", "accuracy", "MAP.tif", str(self._sample.path)]))
+            progress.result(shlex.join(["geotl", "accuracy", "MAP.tif", str(self._sample.path)]))
             return []
         inputs = [str(self._map.absolute()), str(self._sample.path)]
-        self._commands.run(folder, ["accuracy", *inputs, "-o", ACCURACY, "--overwrite"], say)
-        say(headline(json.loads((folder / ACCURACY / "accuracy.json").read_text("utf-8"))))
+        command = ["accuracy", *inputs, "-o", ACCURACY, "--overwrite"]
+        commands.run(folder, command, progress.line)
+        progress.result(
+            headline(json.loads((folder / ACCURACY / "accuracy.json").read_text("utf-8")))
+        )
         return [name for name, place in FILES.items() if (folder / place).exists()]
-
-    def close(self) -> None:
-        """End the command that runs."""
-        self._commands.close()
 
 
 def headline(record: Mapping[str, Any]) -> str:

@@ -54,11 +54,9 @@ class DeepStore:
         self.scene, self.of, self.deep = scene, of, deep
         self._area = area or Window(0, 0, scene.grid.height, scene.grid.width)
         self.folder = folder / f"{_PREFIX}{_fingerprint(deep)}"
+        clear_stages(folder, kept=self.folder)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            for one in folder.glob(f"{_PREFIX}*"):
-                if one != self.folder:
-                    shutil.rmtree(one)
         except OSError as error:
             raise unwritten(folder, error) from error
 
@@ -174,6 +172,24 @@ class DeepStore:
 
     def _path(self, block: Window, name: str) -> Path:
         return self.folder / name / f"{block.row // TILE_PX}-{block.col // TILE_PX}.npy"
+
+
+def clear_stages(folder: Path, *, kept: Path | None = None) -> None:
+    """Take away the stages of networks.
+
+    Args:
+        folder: of the features of a scene.
+        kept: folder of the stages that stay; None for none.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    try:
+        for one in folder.glob(f"{_PREFIX}*"):
+            if one != kept:
+                shutil.rmtree(one)
+    except OSError as error:
+        raise unwritten(folder, error) from error
 
 
 def _inside(places: Int64s, start: int, length: int) -> slice:

@@ -33,7 +33,7 @@ from geotl.errors import DataError, OutputError
 from geotl.imagery.scene import Scene
 from geotl.imagery.windows import Window
 from geotl.io.files import unwritten
-from geotl.labelling.deep_store import DeepStore
+from geotl.labelling.deep_store import DeepStore, clear_stages
 from geotl.labelling.feature_tiles import (
     FINE,
     READ_PX,
@@ -125,36 +125,45 @@ class FeatureStore:
         self.scene, self.what, self.widths = scene, what, what.widths
         self.folder = folder / _fingerprint(scene, what)
         _clear(folder, self.folder)
-        free = int(SPARE * shutil.disk_usage(folder).free)
-        self._limit, self.room = limit, min(limit, free + _stored(self.folder))
-        self.deep = (
-            None if deep is None else DeepStore(scene, what.of, deep, self.folder, what.area)
-        )
+        self.deep = None if deep is None else self._deep_store(deep)
+        if deep is None:
+            clear_stages(self.folder)
         stages = 0 if self.deep is None else self.deep.size
         sizes = {each: what.size(each) for each in levels_of(scene.grid)}
+        _drop(self.folder, StoragePlan.of(sizes, limit - stages).left_out)
+        free = int(SPARE * shutil.disk_usage(folder).free)
+        self._limit, self.room = limit, min(limit, free + _stored(self.folder))
         self.plan = StoragePlan.of(sizes, self.room - stages)
         if not self.plan.kept:
             raise DataError(
-                f"{folder}: {self.room / 1e6:,.0f} MB are free for features, fewer than the "
-                f"coarsest map of {scene.name} needs; make room on the disk, or label a part of "
-                "the scene (--aoi)"
+                f"{folder}: {self.room / 1e6:,.0f} MB may be taken by features, fewer than the "
+                f"coarsest map of {scene.name} needs; {self._remedy}, or label a part of the scene "
+                "(--aoi)"
             )
         self._recent: OrderedDict[TilePlace, FeatureTile] = OrderedDict()
         self._lock, self._asking, self._turn = threading.Lock(), 0, threading.Condition()
         self._closed = False
+
+    def _deep_store(self, deep: DeepFeatures) -> DeepStore:
+        return DeepStore(self.scene, self.what.of, deep, self.folder, self.what.area)
+
+    @property
+    def _remedy(self) -> str:
+        """What gives features more room."""
+        full = self.room < self._limit
+        return "make room on the disk" if full else "give them more of the disk (--cache-gb)"
 
     def notice(self) -> str | None:
         """Which levels are not kept and what helps, in one line; None where all are."""
         if not self.plan.left_out:
             return None
         area = self.what.area or self.scene.grid
-        more = ", or make room on the disk" if self.room < self._limit else ""
         finest = _nth(max(self.plan.left_out))
         return (
             f"features of {area.width:,} x {area.height:,} px take {self.plan.needed / GB:,.1f} "
             f"GB, and there is room for {self.room / GB:,.1f} GB: those at every {finest} pixel "
-            "and finer are computed whenever they are looked at, which is slower; label a part of "
-            f"the scene (--aoi){more}"
+            f"and finer are computed whenever they are looked at, which is slower; {self._remedy}, "
+            "or label a part of the scene (--aoi)"
         )
 
     @property
@@ -349,6 +358,20 @@ def _clear(folder: Path, current: Path) -> None:
         for one in folder.iterdir():
             if one != current and one.is_dir() and _OWN_FOLDER.fullmatch(one.name):
                 shutil.rmtree(one)
+    except OSError as error:
+        raise unwritten(folder, error) from error
+
+
+def _drop(folder: Path, levels: Sequence[int]) -> None:
+    """Take away the tiles of levels that are not kept any more.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    try:
+        for each in levels:
+            if (folder / str(each)).is_dir():
+                shutil.rmtree(folder / str(each))
     except OSError as error:
         raise unwritten(folder, error) from error
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -28,7 +27,7 @@ from geotl.io.files import (
     unwritten,
     write_text,
 )
-from geotl.labelling.own_commands import OwnCommands
+from geotl.labelling.own_commands import AttemptProgress, OwnCommands, Step
 from geotl.labelling.project_recipe import ProjectInputs, label_places, recipe_text
 
 LABELS, CLASSES, RECIPE, RUN, MAP = "labels.gpkg", "classes.json", "recipe.yaml", "run", "map.tif"
@@ -41,12 +40,22 @@ FILES: Mapping[str, str] = {  # to show in the page, and where they are in the p
 _LAYER = "labels"
 _STAGE, _SOURCE, _COMPLETE, _DONE = ".finish", "source.json", "complete", "metrics.json"
 _FINISHED = f"{RUN}/finished_of.json"  # what finished results depend on
+STEPS = (
+    Step(
+        "training and testing the model",
+        {
+            **{"placing labels": (0.0, 0.02), "reading pixels": (0.02, 0.1)},
+            **{"fitting folds": (0.1, 0.8), "fitting the random split": (0.85, 0.97)},
+        },
+    ),
+    Step("mapping the scene", {"blocks": (0.0, 0.9), "drawing": (0.9, 1.0)}),
+)
 _CHANGED = "; the labels have changed meanwhile: this is of those at the beginning"
 _NOT_MOVED = frozenset({LABELS, CLASSES, _SOURCE, _COMPLETE})
 
 
 class Finisher:
-    """Finishes a project; one at a time."""
+    """Finishes a project."""
 
     def __init__(self, inputs: ProjectInputs, scene: Imagery) -> None:
         """Do nothing yet.
@@ -56,14 +65,16 @@ class Finisher:
             scene: that the labels lie on.
         """
         self._inputs, self._scene = inputs, scene
-        self._commands = OwnCommands()
 
-    def __call__(self, folder: Path, publish: Callable[..., None]) -> Sequence[str]:
+    def __call__(
+        self, folder: Path, publish: Callable[..., None], commands: OwnCommands
+    ) -> Sequence[str]:
         """Write recipe.yaml, run/, map.tif and its page from the labels.gpkg of a project.
 
         Args:
             folder: of the project; labels.gpkg and classes.json are up to date.
             publish: takes events `finish` with a line of what is done now, at last the result.
+            commands: runs what is run; closing it ends the attempt.
 
         Returns:
             Names of files to show, as in `FILES`.
@@ -71,35 +82,25 @@ class Finisher:
         Raises:
             DataError: no labels, or a command failed; its own line.
             OutputError: the disk is full, or another process works in the folder.
-            StoppedError: it was ended by `close`.
+            StoppedError: it was ended; what is done so far is gone on with next time.
         """
-        begun = time.monotonic()
-
-        def say(line: str) -> None:
-            publish("finish", state="running", line=line, files=[])
-
-        def say_timed(line: str) -> None:
-            say(f"{line}, {time.monotonic() - begun:.0f} s")
-
+        progress = AttemptProgress(publish, STEPS)
         settle(folder)
         if _is_finished(folder, self._inputs):
-            say(f"nothing has changed since: {_result(folder)}")
+            progress.result(f"nothing has changed since: {_result(folder)}")
             return _files(folder)
         stage = folder / _STAGE
         state = self._open(folder, stage)
         if not (stage / RUN / _DONE).exists():
-            self._commands.run(stage, run_command(resume=(stage / RUN).exists()), say_timed)
+            commands.run(stage, run_command(resume=(stage / RUN).exists()), progress.line)
+        progress.begin(1)
         if not (stage / MAP).exists():
-            self._commands.run(stage, map_command(self._inputs), say_timed)
+            commands.run(stage, map_command(self._inputs), progress.line)
         changed = _state(folder, self._inputs) != state
         _complete(stage, state)
         settle(folder)
-        say(_result(folder) + (_CHANGED if changed else ""))
+        progress.result(_result(folder) + (_CHANGED if changed else ""))
         return _files(folder)
-
-    def close(self) -> None:
-        """End the command that runs; what it did so far is gone on with next time."""
-        self._commands.close()
 
     def _open(self, folder: Path, stage: Path) -> str:
         """The folder of the work, as it was left if it is of the same labels and settings.

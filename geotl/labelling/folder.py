@@ -18,6 +18,7 @@ from geotl.errors import DataError, OutputError
 from geotl.io.files import given_path, json_text, write_text
 from geotl.io.locks import lock_path, output_lock
 from geotl.io.raster import Grid
+from geotl.labelling.choices import CACHE_GB, Choices
 from geotl.labelling.project import CLASSES, HISTORY, LABELS, OUTSIDE
 
 RECORD, ADDRESS = "project.json", "open.html"
@@ -29,29 +30,6 @@ _LATER = (
 _WRITTEN = (RECORD, ADDRESS, LABELS, CLASSES, HISTORY, OUTSIDE, *_LATER)
 _LISTENS = re.compile(r"http://127\.0\.0\.1:\d+/[\w-]+/")
 _MACHINE = re.compile(r'name="machine" content="([^"]*)"')
-
-
-@dataclass(frozen=True)
-class Choices:
-    """How a project's scene is read, and with what it is mapped.
-
-    Attributes:
-        sensor: its name.
-        bands: names of those used, None for all.
-        weights: path of a network's weights, None without.
-        mask: cloud mask: auto, none or a path.
-        aoi: path of the area of interest, None for the whole scene.
-        sample: path of a reference sample that is labelled blind, None for labels that train.
-        map: path of the map that the sample tests, None where it is not known.
-    """
-
-    sensor: str = "rgb"
-    bands: tuple[str, ...] | None = None
-    weights: str | None = None
-    mask: str = "auto"
-    aoi: str | None = None
-    sample: str | None = None
-    map: str | None = None
 
 
 @dataclass(frozen=True)
@@ -213,6 +191,7 @@ def _record(value: dict[str, Any]) -> ProjectRecord:
         str(given["sensor"]),
         None if bands is None else tuple(map(str, bands)),
         mask=str(given["mask"]),
+        cache_gb=float(given.get("cache_gb", CACHE_GB)),
         **paths,
     )
     return ProjectRecord(str(value["scene"]), place, choices)

@@ -14,8 +14,8 @@ from geotl.reporting.templates import render
 
 HOME = "geotl.labelling"
 _SCRIPTS = (
-    *("class_list.js", "curve.js", "dom.js", "keys.js", "label.js", "layers.js", "learning.js"),
-    *("ol.js", "panel.js", "polygon.js", "sample.js", "scene_map.js", "session.js"),
+    *("class_list.js", "curve.js", "dom.js", "finish.js", "keys.js", "label.js", "layers.js"),
+    *("learning.js", "ol.js", "panel.js", "polygon.js", "sample.js", "scene_map.js", "session.js"),
     *("styles.js", "tools.js", "words.js"),
 )
 _SHEETS = ("label.css", "ol.css")

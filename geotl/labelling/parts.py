@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from geotl.labelling.label_set import LabelSet
+from geotl.labelling.own_commands import Attempts, OwnCommands
 
 
 class Publish(Protocol):
@@ -66,12 +67,14 @@ class FollowingModel(Protocol):
 class Finish(Protocol):
     """Writes recipe, model, map and report of a project, and publishes how far it is."""
 
-    def __call__(self, folder: Path, publish: Publish) -> Sequence[str]:
-        """Names of the files that the page may show, as in `server.FILES`."""
-        ...
+    def __call__(self, folder: Path, publish: Publish, commands: OwnCommands) -> Sequence[str]:
+        """Names of the files that the page may show, as in `server.FILES`.
 
-    def close(self) -> None:
-        """End what it does, soon."""
+        Args:
+            folder: of the project.
+            publish: takes events `finish`.
+            commands: runs what is run, and is closed where the attempt is to end.
+        """
         ...
 
 
@@ -83,10 +86,12 @@ class Parts:
         tiles: the scene as pictures.
         model: follows the labels.
         finish: writes model, map and report.
+        attempts: of finishing, one at a time.
         fault: set by a part that cannot go on; the server then ends.
     """
 
     tiles: ScenePictures
     model: FollowingModel
     finish: Finish
+    attempts: Attempts = field(default_factory=Attempts)
     fault: threading.Event = field(default_factory=threading.Event)

@@ -21,8 +21,9 @@ from geotl.io.files import jsonable
 from geotl.labelling.events import Events
 from geotl.labelling.gate import Address, Gate, TooLargeError
 from geotl.labelling.label_set import LabelSet
+from geotl.labelling.own_commands import BusyError, OwnCommands, StoppedError
 from geotl.labelling.page import ASSETS, page_asset, page_html
-from geotl.labelling.parts import Finish, FollowingModel, Parts, ScenePictures
+from geotl.labelling.parts import Parts
 from geotl.labelling.pen import Pen, PenError
 from geotl.labelling.project import Project, Snapshot, StaleError
 from geotl.labelling.shapes import geojson_of
@@ -45,6 +46,7 @@ _KEPT = {"cache-control": "private, max-age=86400, immutable"}
 _STATUS: Mapping[type[GeoTLError], int] = {  # any other is 422
     StaleError: 409,
     PenError: 409,
+    BusyError: 409,
     TooLargeError: 413,
     OutputError: 507,
 }
@@ -59,7 +61,6 @@ class Session:
     parts: Parts
     events: Events
     pen: Pen = field(default_factory=Pen)
-    finishing: threading.Lock = field(default_factory=threading.Lock)
 
     def follow(self) -> None:
         """Let model and pages follow the labels from now on."""
@@ -79,26 +80,16 @@ class Session:
         self.events.publish("problem", message=line)
 
 
-def app(
-    project: Project,
-    tiles: ScenePictures,
-    model: FollowingModel,
-    finish: Finish,
-    *,
-    address: Address,
-    events: Events,
-) -> Gate:
+def app(project: Project, parts: Parts, *, address: Address, events: Events) -> Gate:
     """The server of a project, as an ASGI application.
 
     Args:
         project: its labels.
-        tiles: the scene as pictures.
-        model: follows the labels.
-        finish: writes model, map and report.
+        parts: pictures of the scene, a model that follows the labels, an end.
         address: where the server listens.
         events: where model and finish publish.
     """
-    session = Session(project, Parts(tiles, model, finish), events)
+    session = Session(project, parts, events)
     session.follow()
     inside = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     _add_errors(inside)
@@ -289,9 +280,16 @@ def _add_finish(inside: FastAPI, session: Session) -> None:
     @inside.post("/finish")
     async def finish(request: Request) -> Response:
         session.pen.check(_client(await _json(request)))
-        if not session.finishing.acquire(blocking=False):
-            raise StaleError("the project is being finished already; wait until it is done")
-        threading.Thread(target=_finished, args=[session], name="finish", daemon=True).start()
+        commands = session.parts.attempts.begin()
+        work = threading.Thread(target=_finished, args=[session, commands], name="finish")
+        work.daemon = True
+        work.start()
+        return JSONResponse({}, 202)
+
+    @inside.post("/finish/cancel")
+    async def cancel(request: Request) -> Response:
+        session.pen.check(_client(await _json(request)))
+        await run_in_threadpool(session.parts.attempts.cancel)
         return JSONResponse({}, 202)
 
     @inside.get("/files/{name}")
@@ -309,26 +307,25 @@ def _add_finish(inside: FastAPI, session: Session) -> None:
         )
 
 
-def _finished(session: Session) -> None:
+def _finished(session: Session, commands: OwnCommands) -> None:
     """Finish a project, and publish how it ended."""
     publish = session.events.publish
     publish("finish", state="running", line="", files=[])
     try:
         session.project.flush()
-        names = session.parts.finish(session.project.folder, publish)
+        names = session.parts.finish(session.project.folder, publish, commands)
         line = session.events.last()["finish"]["line"]  # the result, which comes last
         publish("finish", state="done", line=line, files=[one for one in names if one in FILES])
+    except StoppedError:
+        publish("finish", state="cancelled", line="", files=[])
     except GeoTLError as error:
-        _publish_failure(session, "; ".join(str(error).splitlines()))
+        publish("finish", state="failed", line="; ".join(str(error).splitlines()), files=[])
     except BaseException:
-        _publish_failure(session, "a fault of geotl; its terminal shows more")
+        line = "a fault of geotl; its terminal shows more"
+        publish("finish", state="failed", line=line, files=[])
         raise
     finally:
-        session.finishing.release()
-
-
-def _publish_failure(session: Session, line: str) -> None:
-    session.events.publish("finish", state="failed", line=line, files=[])
+        session.parts.attempts.end()
 
 
 async def _json(request: Request) -> Mapping[str, Any]:

@@ -73,7 +73,10 @@ def serve(
 
 
 class Interrupts:
-    """SIGINT and SIGTERM: the first ends the work in order, a second one the process at once."""
+    """SIGINT and SIGTERM: the first ends the work in order, a second one the process at once.
+
+    SIGHUP of a closed terminal is as SIGTERM, unless it is ignored, as under nohup.
+    """
 
     def __init__(self, at_once: Callable[[], None]) -> None:
         """Of a process that calls `at_once` before it ends at the second signal."""
@@ -81,7 +84,7 @@ class Interrupts:
 
     @contextlib.contextmanager
     def taken(self) -> Iterator[None]:
-        """Take both signals, also where a shell had SIGINT ignored in the background.
+        """Take these signals, also where a shell had SIGINT ignored in the background.
 
         Raises:
             KeyboardInterrupt: at the first signal.
@@ -90,6 +93,8 @@ class Interrupts:
             yield
             return
         before = {one: signal.signal(one, self._taken) for one in _SIGNALS}
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            before[signal.SIGHUP] = signal.signal(signal.SIGHUP, _terminate)
         try:
             yield
         finally:
@@ -106,6 +111,10 @@ class Interrupts:
             self.end(number)
         self._stopping = True
         raise KeyboardInterrupt
+
+
+def _terminate(_: int, __: FrameType | None) -> None:
+    signal.raise_signal(signal.SIGTERM)
 
 
 class _Server(uvicorn.Server):

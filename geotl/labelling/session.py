@@ -12,14 +12,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from geotl.console import Log
-from geotl.errors import DataError, SettingError
+from geotl.errors import SettingError
 from geotl.imagery.scene import Scene
 from geotl.io.files import given_path
 from geotl.labelling.blind import SAMPLE, BlindSample, SampleFinisher, SampleProject
+from geotl.labelling.choices import (
+    Choices,
+    LabelOptions,
+    chosen,
+    effects,
+    file_order,
+    opened,
+    sensor_of,
+)
 from geotl.labelling.events import Events
 from geotl.labelling.finish import Finisher
 from geotl.labelling.folder import (
-    Choices,
     ProjectRecord,
     address_shown,
     alone_in,
@@ -34,47 +42,11 @@ from geotl.labelling.parts import FollowingModel, Parts, Publish
 from geotl.labelling.project import Project
 from geotl.labelling.project_recipe import ProjectInputs
 from geotl.labelling.reference import read_sample
-from geotl.labelling.scene_choice import file_order, opened, sensor_of
 from geotl.labelling.scene_tiles import SceneTiles
 from geotl.labelling.server import app
 from geotl.labelling.serving import Interrupts, open_socket, serve
 
 _CLOSE_S = 5.0  # for the model's threads, whose work can be done again
-
-
-@dataclass(frozen=True)
-class LabelOptions:
-    """What the command line says; None where it says nothing.
-
-    Attributes:
-        sensor: name of the scene's.
-        bands: names of those used.
-        mask: cloud mask: auto, none or a path.
-        weights: path of a network's weights.
-        aoi: path of polygons of the area of interest.
-        classes: path of names of classes.
-        labels: path of labels to begin with.
-        field: of the labels, with the class.
-        layer: of the labels' file.
-        sample: path of a reference sample to label without a map.
-        map: path of the map that it tests.
-        port: to listen on.
-        browser: whether to open one.
-    """
-
-    sensor: str | None = None
-    bands: tuple[str, ...] | None = None
-    mask: str | None = None
-    weights: Path | None = None
-    aoi: Path | None = None
-    classes: Path | None = None
-    labels: Path | None = None
-    field: str = "class"
-    layer: str | None = None
-    sample: Path | None = None
-    map: Path | None = None
-    port: int | None = None
-    browser: bool = True
 
 
 def label(
@@ -102,11 +74,11 @@ def label(
     folder, path = given_path(folder), given_path(scene_path).resolve()
     known = read_record(folder)
     before = known.choices if known else Choices(options.sensor or sensor_of(path))
-    chosen = _chosen(options, before)
-    _check_files(chosen)
-    scene, choices = opened(path, chosen, log)
+    scene, choices = opened(path, chosen(options, before), log)
     if known is not None:
         check_scene(folder, known, path, scene.grid)
+        for line in effects(before, choices):
+            log(line)
     record = ProjectRecord(str(path), scene.grid, choices)
     opening = Opening(folder, scene, choices, options)
     events = Events()
@@ -160,12 +132,12 @@ def open_labels(opening: Opening, publish: Publish, log: Log) -> tuple[Project, 
         from geotl.labelling.learner import Learner, LearnerOptions, window_of
 
         area = None if aoi is None else window_of(aoi, scene)
-        own = LearnerOptions(area=area)
+        own = LearnerOptions(choices.cache_gb, area=area)
         return Learner(scene, opening.folder / "features", publish, weights=weights, options=own)
 
     fault = threading.Event()
     model, finish = LateModel(make, fault.set), Finisher(inputs, scene)
-    return project, Parts(SceneTiles(scene), model, finish, fault)
+    return project, Parts(SceneTiles(scene), model, finish, fault=fault)
 
 
 def open_sample(opening: Opening, publish: Publish, log: Log) -> tuple[Project, Parts]:
@@ -211,38 +183,8 @@ def _closed_on_error(project: Project) -> Iterator[None]:
         raise
 
 
-def _chosen(options: LabelOptions, known: Choices) -> Choices:
-    """The options, and what they leave open as it was in the session before."""
-    same = options.sensor in (None, known.sensor)
-    return Choices(
-        options.sensor or known.sensor,
-        options.bands or (known.bands if same else None),
-        _absolute(options.weights) or known.weights,
-        options.mask or known.mask,
-        _absolute(options.aoi) or known.aoi,
-        _absolute(options.sample) or known.sample,
-        _absolute(options.map) or known.map,
-    )
-
-
-def _check_files(choices: Choices) -> None:
-    """Make sure that the files of a project are there, before anything is made.
-
-    Raises:
-        DataError: one is not.
-    """
-    files = {"weights": choices.weights, "aoi": choices.aoi, "sample": choices.sample}
-    for option, path in (files | {"map": choices.map}).items():
-        if path is not None and not Path(path).is_file():
-            raise DataError(f"{path}: no such file; give the right one with --{option}")
-
-
 def _path(text: str | None) -> Path | None:
     return None if text is None else Path(text)
-
-
-def _absolute(path: Path | None) -> str | None:
-    return None if path is None else str(given_path(path).resolve())
 
 
 def _begin(project: Project, options: LabelOptions, log: Log) -> None:
@@ -265,7 +207,7 @@ def _serve(
     browser: bool,
     show: Callable[[str], None],
 ) -> None:
-    interrupts = Interrupts(parts.finish.close)
+    interrupts = Interrupts(parts.attempts.close)
 
     def ending() -> None:
         show(f"stopping; labels are saved in {project.path}")
@@ -273,7 +215,7 @@ def _serve(
 
     with interrupts.taken():
         address = Address(listening.getsockname()[1], new_token())
-        gate = app(project, parts.tiles, parts.model, parts.finish, address=address, events=events)
+        gate = app(project, parts, address=address, events=events)
         with address_shown(project.folder, address.url) as page:
             parts.model.start()
             show(f"label at {address.url} (Ctrl+C ends it)")
@@ -282,7 +224,7 @@ def _serve(
             try:
                 serve(gate, listening, parts.fault, ending, interrupts)
             finally:
-                parts.finish.close()
+                parts.attempts.close()
                 _close(parts)
 
 

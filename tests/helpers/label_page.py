@@ -21,6 +21,8 @@ from geotl.imagery.sensors import get_sensor
 from geotl.labelling.events import Events
 from geotl.labelling.gate import Address
 from geotl.labelling.label_set import LabelSet
+from geotl.labelling.own_commands import OwnCommands, StoppedError
+from geotl.labelling.parts import Parts
 from geotl.labelling.project import Project
 from geotl.labelling.scene_tiles import SceneTiles
 from geotl.labelling.server import app
@@ -87,14 +89,14 @@ class Served:
         folder.mkdir(exist_ok=True)
         self.project = Project(folder, self.scene.grid, print)
         self.model = ScriptedModel(self.events)
+        self.finishing = threading.Event()  # cleared: finishing waits
+        self.finishing.set()
         self._socket = open_socket(port)
         self.port = self._socket.getsockname()[1]
         address = Address(self.port, token)
         self.url = address.url
-        tiles = SceneTiles(self.scene)
-        gate = app(
-            self.project, tiles, self.model, self.finish, address=address, events=self.events
-        )
+        parts = Parts(SceneTiles(self.scene), self.model, self.finish)
+        gate = app(self.project, parts, address=address, events=self.events)
         config = uvicorn.Config(
             gate, http="h11", ws="none", lifespan="off", log_config=None, access_log=False
         )
@@ -104,7 +106,13 @@ class Served:
         )
         self._thread.start()
 
-    def finish(self, folder: Path, publish: Any) -> Sequence[str]:
+    def finish(self, folder: Path, publish: Any, commands: OwnCommands) -> Sequence[str]:
+        step = {"number": 1, "of": 2, "title": "training and testing the model"}
+        line = "fitting folds  2/5, 3 s"
+        publish("finish", state="running", line=line, files=[], step=step, share=0.25)
+        while not self.finishing.wait(0.02):
+            if commands.is_closed:
+                raise StoppedError("ended")
         (folder / "map.html").write_text("<title>the map</title>")
         return ["map.html"]
 
@@ -112,6 +120,7 @@ class Served:
         if not self._thread.is_alive():
             return
         self.model.close()
+        self.finishing.set()
         self.events.close()
         self.server.should_exit = True
         self.server.force_exit = True

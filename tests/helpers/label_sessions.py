@@ -15,7 +15,8 @@ from geotl.io.raster import Grid
 from geotl.labelling.events import Events
 from geotl.labelling.gate import Address
 from geotl.labelling.label_set import LabelSet
-from geotl.labelling.parts import Publish
+from geotl.labelling.own_commands import OwnCommands
+from geotl.labelling.parts import Finish, Parts, Publish
 from geotl.labelling.project import Project
 from geotl.labelling.server import app
 
@@ -58,7 +59,7 @@ class Model:
         return
 
 
-def finish(folder: Path, publish: Publish) -> Sequence[str]:
+def finish(folder: Path, publish: Publish, commands: OwnCommands) -> Sequence[str]:
     """Writes a report, or fails where there are no labels."""
     if not (folder / "run").is_dir():
         raise DataError("no folder run;\nmake one")
@@ -114,11 +115,12 @@ def opened(folder: Path) -> Iterator[Project]:
 
 
 @contextlib.contextmanager
-def served(folder: Path) -> Iterator[Page]:
+def served(folder: Path, ending: Finish = finish) -> Iterator[Page]:
     """A tab with the pen, of a project with two classes unless it has some."""
     with opened(folder) as project:
         model, events = Model(), Events()
-        gate = app(project, Pictures(), model, finish, address=ADDRESS, events=events)
+        parts = Parts(Pictures(), model, ending)
+        gate = app(project, parts, address=ADDRESS, events=events)
         with TestClient(gate, base_url=ADDRESS.url, raise_server_exceptions=False) as client:
             page = Page(client, project, model, events)
             assert page.post("hello").json() == {"writer": True}

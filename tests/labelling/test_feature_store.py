@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -101,7 +102,9 @@ def test_levels_that_do_not_fit_are_computed_when_they_are_looked_at(tmp_path: P
     words = store.notice()
     assert words is not None
     assert "768 x 768 px take 0.2 GB, and there is room for 0.1 GB" in words
-    assert words.endswith("label a part of the scene (--aoi)")
+    assert words.endswith(
+        "give them more of the disk (--cache-gb), or label a part of the scene (--aoi)"
+    )
     assert opened(tmp_path / "other").notice() is None
     fill(store)
     tile = store.tile(TilePlace(1, 1, 1))
@@ -110,9 +113,24 @@ def test_levels_that_do_not_fit_are_computed_when_they_are_looked_at(tmp_path: P
     assert not (store.folder / "1").exists()
 
 
-def test_no_room_for_the_coarsest_level_is_refused_with_the_remedy(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"free for features, fewer than .*--aoi"):
+def test_no_room_for_the_coarsest_level_is_refused_with_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(DataError, match=r"1 MB may be taken by features.*--cache-gb.*--aoi"):
         opened(tmp_path, limit=1_000_000)
+    disk = shutil.disk_usage(tmp_path)._replace(free=1_000_000)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: disk)
+    with pytest.raises(DataError, match=r"1 MB may be taken by features.*make room.*--aoi"):
+        opened(tmp_path)
+
+
+def test_a_smaller_limit_takes_levels_away_and_no_network_its_stages(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    fill(store)
+    stages = store.folder / "deep-0123456789abcdef"
+    stages.mkdir()
+    again = opened(tmp_path, limit=60_000_000)
+    assert {one.name for one in again.folder.iterdir()} == {"2", "4"}
 
 
 def test_filling_ends_when_the_store_is_closed(tmp_path: Path) -> None:

@@ -86,6 +86,23 @@ def test_a_signal_ends_a_server_that_began_with_sigint_ignored(
     assert rest.startswith("stopping; labels are saved in ")
 
 
+def test_a_closed_terminal_ends_a_server_in_order_unless_it_ignores_that(
+    scene: Path, tmp_path: Path
+) -> None:
+    with running(scene, tmp_path / "p") as server:
+        server.process.send_signal(signal.SIGHUP)
+        rest, _ = server.process.communicate(timeout=30)
+    assert server.process.returncode == 0
+    assert rest.startswith("stopping; labels are saved in ")
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup
+    try:
+        with running(scene, tmp_path / "p") as server:
+            server.process.send_signal(signal.SIGHUP)
+            server.change(WATER)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_second_signal_ends_at_once(number: signal.Signals) -> None:
     code = (

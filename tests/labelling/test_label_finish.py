@@ -33,7 +33,7 @@ from geotl.imagery.sensors import get_sensor
 from geotl.io.raster import Grid
 from geotl.labelling import finish, own_commands
 from geotl.labelling.finish import Finisher, labels_of, settle
-from geotl.labelling.own_commands import StoppedError
+from geotl.labelling.own_commands import Attempts, BusyError, OwnCommands, StoppedError
 from geotl.labelling.project_recipe import ProjectInputs, recipe_values, split_of
 
 BANDS = ("B02", "B03", "B04", "B08")
@@ -101,7 +101,7 @@ def finished(
 ) -> tuple[Path, Heard, Sequence[str]]:
     folder, heard = tmp_path_factory.mktemp("project"), Heard()
     write_labels(folder)
-    names = Finisher(inputs, opened(inputs))(folder, heard)
+    names = Finisher(inputs, opened(inputs))(folder, heard, OwnCommands())
     return folder, heard, names
 
 
@@ -258,6 +258,7 @@ class Commands:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            process_group=0,
         )
 
 
@@ -277,13 +278,13 @@ def test_a_failure_is_one_line_and_changes_nothing(
 ) -> None:
     monkeypatch.setattr(own_commands, "started", Commands())
     finisher = Finisher(inputs, opened(inputs))
-    assert finisher(project, Heard()) == ["map.html"]
+    assert finisher(project, Heard(), OwnCommands()) == ["map.html"]
     before = contents(project)
     write_labels(project, seed=1)
     before["labels.gpkg"] = (project / "labels.gpkg").read_bytes()
     monkeypatch.setattr(own_commands, "started", Commands(map=FAIL))
     with pytest.raises(DataError) as failure:
-        finisher(project, Heard())
+        finisher(project, Heard(), OwnCommands())
     assert str(failure.value) == "the disk is full; free some space"
     assert contents(project) == before
 
@@ -294,10 +295,10 @@ def test_finishing_again_goes_on_where_it_ended(
     failing, working = Commands(map=CRASH), Commands()
     monkeypatch.setattr(own_commands, "started", failing)
     with pytest.raises(DataError, match=r"^geotl map: ended with code 9 \(Killed\)"):
-        Finisher(inputs, opened(inputs))(project, Heard())
+        Finisher(inputs, opened(inputs))(project, Heard(), OwnCommands())
     assert not (project / "run").exists()
     monkeypatch.setattr(own_commands, "started", working)
-    assert Finisher(inputs, opened(inputs))(project, Heard()) == ["map.html"]
+    assert Finisher(inputs, opened(inputs))(project, Heard(), OwnCommands()) == ["map.html"]
     assert [command[0] for command in failing.started] == ["run", "map"]
     assert [command[0] for command in working.started] == ["map"]
 
@@ -307,15 +308,15 @@ def test_finishing_what_is_finished_answers_at_once(
 ) -> None:
     commands, heard = Commands(), Heard()
     monkeypatch.setattr(own_commands, "started", commands)
-    first = Finisher(inputs, opened(inputs))(project, Heard())
+    first = Finisher(inputs, opened(inputs))(project, Heard(), OwnCommands())
     wanted = contents(project)
-    assert Finisher(inputs, opened(inputs))(project, heard) == first
+    assert Finisher(inputs, opened(inputs))(project, heard, OwnCommands()) == first
     assert len(heard.lines) == 1
     assert heard.lines[0].startswith("nothing has changed since: ")
     assert [command[0] for command in commands.started] == ["run", "map"]
     assert contents(project) == wanted
     (project / "map.tif").unlink()
-    Finisher(inputs, opened(inputs))(project, Heard())
+    Finisher(inputs, opened(inputs))(project, Heard(), OwnCommands())
     assert [command[0] for command in commands.started] == ["run", "map"] * 2
 
 
@@ -326,8 +327,138 @@ def test_lines_of_a_command_say_the_seconds_so_far(
     failing = Commands(run="import sys; print('fold 3/5', flush=True); sys.exit(2)")
     monkeypatch.setattr(own_commands, "started", failing)
     with pytest.raises(DataError):
-        Finisher(inputs, opened(inputs))(project, heard)
+        Finisher(inputs, opened(inputs))(project, heard, OwnCommands())
     assert any(re.fullmatch(r"fold 3/5, \d+ s", line) for line in heard.lines)
+
+
+@pytest.mark.parametrize(
+    ("line", "share"),
+    [
+        ("fitting folds  1/5  3.4 s each  14 s left", 0.24),
+        ("fitting folds  5/5", 0.8),
+        ("reading tiles  3/4  5/s", 0.75),  # a work that no step knows
+        ("fold 3/5: 74.3% of 35 test labels correct", None),
+        ("blocks  0/0", None),
+    ],
+)
+def test_a_line_of_progress_says_how_much_of_a_step_is_done(line: str, share: float | None) -> None:
+    assert finish.STEPS[0].share(line) == (None if share is None else pytest.approx(share))
+
+
+SLOWLY = """
+import os, sys
+from geotl.console import ProgressLine
+assert os.environ["GEOTL_PROGRESS_S"] == "0.5"
+clock = iter(range(100))
+with ProgressLine(clock=lambda: next(clock)) as line:
+    for name in ("fitting folds", "fitting the random split"):
+        shown = line.counter(name)
+        for done in range(1, 3):
+            shown(done, 2)
+"""
+
+
+def test_progress_is_published_step_by_step_and_never_goes_back(
+    project: Path, inputs: ProjectInputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GEOTL_PROGRESS_S", "0.5")  # as the commands are started with
+    drawn = "print('blocks  1/2'); print('drawing  1/2'); print('blocks  1/2')"
+    commands = Commands(run=SLOWLY + RUN_IT, map=f"{drawn}\n{MAP_IT}")
+    monkeypatch.setattr(own_commands, "started", commands)
+    heard = Heard()
+    Finisher(inputs, opened(inputs))(project, heard, OwnCommands())
+    steps = [one["step"] for one in heard.events[:-1]]
+    assert {(one["number"], one["of"], one["title"]) for one in steps} == {
+        (1, 2, "training and testing the model"),
+        (2, 2, "mapping the scene"),
+    }
+    shares = [one["share"] for one in heard.events[:-1]]
+    assert shares == sorted(shares)
+    assert {0.225, 0.4, 0.455, 0.485, 0.725, 0.975} <= {*shares}
+    assert "share" not in heard.events[-1]
+
+
+def test_commands_report_progress_twice_a_second(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **options: given.update(options))
+    own_commands.started(project, ["--version"])
+    assert given["env"]["GEOTL_PROGRESS_S"] == "0.5"
+
+
+WITH_A_CHILD = """
+import pathlib, subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+pathlib.Path("child").write_text(str(child.pid))
+print("begun", flush=True)
+child.wait()
+"""
+
+
+def test_a_cancelled_attempt_ends_all_processes_and_leaves_the_results(
+    project: Path, inputs: ProjectInputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own_commands, "started", Commands())
+    finisher = Finisher(inputs, opened(inputs))
+    finisher(project, Heard(), OwnCommands())
+    write_labels(project, seed=1)
+    before, commands, begun = contents(project), OwnCommands(), threading.Event()
+    stopped = Commands(map=WITH_A_CHILD)
+    monkeypatch.setattr(own_commands, "started", stopped)
+    with ThreadPoolExecutor(1) as pool:
+        end = pool.submit(
+            finisher, project, lambda _, line, **__: "begun" in line and begun.set(), commands
+        )
+        assert begun.wait(20)
+        commands.close()
+        with pytest.raises(StoppedError):
+            end.result(20)
+    child = int((project / ".finish" / "child").read_text())
+    until_gone(child)
+    assert contents(project) == before
+    working = Commands()
+    monkeypatch.setattr(own_commands, "started", working)
+    assert finisher(project, Heard(), OwnCommands()) == ["map.html"]
+    assert [command[0] for command in working.started] == ["map"]
+
+
+def until_gone(pid: int) -> None:
+    """Wait until a process has ended, or is one that only waits to be collected."""
+    state = Path(f"/proc/{pid}/stat")
+    end = time.monotonic() + 10
+    while state.exists() and state.read_text().rsplit(")", 1)[1].split()[0] != "Z":
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_an_attempt_that_was_ended_before_it_began_starts_nothing(
+    project: Path, inputs: ProjectInputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started, commands = Commands(), OwnCommands()
+    monkeypatch.setattr(own_commands, "started", started)
+    commands.close()
+    with pytest.raises(StoppedError):
+        Finisher(inputs, opened(inputs))(project, Heard(), commands)
+    assert not started.started
+
+
+def test_attempts_come_one_at_a_time_and_none_after_the_end() -> None:
+    attempts = Attempts()
+    attempts.begin()
+    with pytest.raises(BusyError, match="being finished already"):
+        attempts.begin()
+    attempts.end()
+    with pytest.raises(BusyError, match="nothing is being finished"):
+        attempts.cancel()
+    commands = attempts.begin()
+    attempts.cancel()
+    with pytest.raises(StoppedError):
+        commands.run(Path(), ["--version"], print)
+    attempts.end()
+    attempts.close()
+    with pytest.raises(BusyError):
+        attempts.begin()
 
 
 def test_other_labels_begin_again_and_replace_all(
@@ -335,10 +466,10 @@ def test_other_labels_begin_again_and_replace_all(
 ) -> None:
     commands = Commands()
     monkeypatch.setattr(own_commands, "started", commands)
-    Finisher(inputs, opened(inputs))(project, Heard())
+    Finisher(inputs, opened(inputs))(project, Heard(), OwnCommands())
     (project / "run" / "of_the_first.txt").write_text("")
     write_labels(project, seed=1)
-    Finisher(inputs, opened(inputs))(project, Heard())
+    Finisher(inputs, opened(inputs))(project, Heard(), OwnCommands())
     assert [command[0] for command in commands.started] == ["run", "map"] * 2
     model = (project / "labels.gpkg").read_bytes().hex()
     assert (project / "map.tif").read_text() == f"map of {model}"
@@ -349,7 +480,7 @@ def test_a_kill_while_results_take_their_place_is_mended(
     project: Path, inputs: ProjectInputs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(own_commands, "started", Commands())
-    Finisher(inputs, opened(inputs))(project, Heard())
+    Finisher(inputs, opened(inputs))(project, Heard(), OwnCommands())
     wanted = contents(project)
     stage = project / ".finish"
     stage.mkdir()
@@ -377,7 +508,7 @@ def test_labels_placed_meanwhile_are_not_mixed_in(
         return commands(folder, command)
 
     monkeypatch.setattr(own_commands, "started", started)
-    Finisher(inputs, opened(inputs))(project, heard)
+    Finisher(inputs, opened(inputs))(project, heard, OwnCommands())
     assert (project / "run" / "model.safetensors").read_text() == first.hex()
     assert (project / "labels.gpkg").read_bytes() != first
     assert any("labels have changed meanwhile" in line for line in heard.lines)
@@ -389,15 +520,16 @@ def test_closing_ends_the_command(
     sleeps = "import time; print('begun', flush=True); time.sleep(60)"
     monkeypatch.setattr(own_commands, "started", Commands(run=sleeps))
     finisher, begun = Finisher(inputs, opened(inputs)), threading.Event()
+    commands = OwnCommands()
 
     def publish(kind: str, **values: Any) -> None:
         if "begun" in values["line"]:
             begun.set()
 
     with ThreadPoolExecutor(1) as pool:
-        end = pool.submit(finisher, project, publish)
+        end = pool.submit(finisher, project, publish, commands)
         assert begun.wait(20)
-        finisher.close()
+        commands.close()
         with pytest.raises(StoppedError, match="goes on from here"):
             end.result(20)
 
@@ -411,16 +543,17 @@ def test_a_command_that_does_not_end_is_killed(
     )
     monkeypatch.setattr(own_commands, "started", Commands(run=stubborn))
     finisher, begun = Finisher(inputs, opened(inputs)), threading.Event()
+    commands = OwnCommands()
 
     def publish(kind: str, **values: Any) -> None:
         if "begun" in values["line"]:
             begun.set()
 
     with ThreadPoolExecutor(1) as pool:
-        end = pool.submit(finisher, project, publish)
+        end = pool.submit(finisher, project, publish, commands)
         assert begun.wait(20)
         before = time.monotonic()
-        finisher.close()
+        commands.close()
         with pytest.raises(StoppedError):
             end.result(20)
     assert time.monotonic() - before < 10
@@ -460,10 +593,10 @@ def test_a_class_without_a_usable_pixel_has_no_colour_in_the_recipe(
 
 def test_without_labels_there_is_one_line(tmp_path: Path, inputs: ProjectInputs) -> None:
     with pytest.raises(DataError, match="there are no labels yet"):
-        Finisher(inputs, opened(inputs))(tmp_path, Heard())
+        Finisher(inputs, opened(inputs))(tmp_path, Heard(), OwnCommands())
     write_labels(tmp_path, 0)
     with pytest.raises(DataError, match="no label can be used"):
-        Finisher(inputs, opened(inputs))(tmp_path, Heard())
+        Finisher(inputs, opened(inputs))(tmp_path, Heard(), OwnCommands())
     write_labels(tmp_path)
     (tmp_path / "classes.json").write_text("[{}]")
     with pytest.raises(DataError, match=r"classes\.json: damaged"):

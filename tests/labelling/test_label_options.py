@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -13,7 +14,8 @@ from helpers.tiles import ROOT, write_tile
 
 from geotl.cli.main import main
 from geotl.labelling import session
-from geotl.labelling.folder import Choices, read_record
+from geotl.labelling.choices import Choices
+from geotl.labelling.folder import read_record
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +56,47 @@ def test_a_project_keeps_how_its_scene_is_read(
     assert choices(tmp_path / "p") == kept
     assert main([*words, "--bands", "B04", "B03", "B02"]) == 0
     assert choices(tmp_path / "p").bands == ("B04", "B03", "B02")
+
+
+def test_weights_area_and_cache_are_taken_back_with_a_line_on_the_features(
+    scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["label", str(scene), "-o", str(tmp_path / "p"), "--no-browser"]
+    words += ["--sensor", "sentinel2_l2a", "--bands", *BANDS]
+    for name in ("w.pth", "area.gpkg"):
+        (tmp_path / name).touch()
+    given = ["--weights", str(tmp_path / "w.pth"), "--aoi", str(tmp_path / "area.gpkg")]
+    assert main([*words, *given, "--cache-gb", "2.5"]) == 0
+    assert (choices(tmp_path / "p").cache_gb, capsys.readouterr().out) == (2.5, "")
+    assert main(words) == 0
+    assert capsys.readouterr().out == ""  # nothing changes
+    assert main([*words, "--weights", "none", "--aoi", "none", "--cache-gb", "10"]) == 0
+    assert choices(tmp_path / "p") == Choices("sentinel2_l2a", tuple(BANDS))
+    assert capsys.readouterr().out.splitlines() == [
+        "--weights none: the features of w.pth are deleted; those of bands and windows stay",
+        "--aoi none: features are deleted, and computed for the whole scene",
+        "--cache-gb 10: of cached features those stay that fit, coarse ones first",
+    ]
+
+
+@pytest.mark.parametrize("size", ["0", "-1", "nan", "inf"])
+def test_a_cache_has_a_size_above_nothing(
+    scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], size: str
+) -> None:
+    words = ["label", str(scene), "-o", str(tmp_path / "p"), "--sensor", "sentinel2_l2a"]
+    assert main([*words, "--bands", *BANDS, f"--cache-gb={size}"]) == 2
+    assert "--cache-gb: given" in capsys.readouterr().err
+    assert not (tmp_path / "p").exists()
+
+
+def test_a_project_of_before_has_the_usual_cache(scene: Path, tmp_path: Path) -> None:
+    words = ["label", str(scene), "-o", str(tmp_path / "p"), "--sensor", "sentinel2_l2a"]
+    assert main([*words, "--bands", *BANDS]) == 0
+    record = tmp_path / "p" / "project.json"
+    value = json.loads(record.read_text())
+    del value["choices"]["cache_gb"]
+    record.write_text(json.dumps(value))
+    assert choices(tmp_path / "p").cache_gb == 10
 
 
 def test_bands_go_with_their_sensor(scene: Path, tmp_path: Path) -> None:

@@ -602,6 +602,34 @@ def test_finishing_leads_to_the_map(page: Any) -> None:
     assert page.inner_text("#finish-state").startswith("Finished")
 
 
+def test_finishing_shows_how_far_it_is_and_is_cancelled_by_keys(page: Any, served: Served) -> None:
+    served.finishing.clear()  # it waits in the midst
+    page.focus("#finish")
+    page.keyboard.press("Enter")
+    bar = "document.getElementById('finish-bar')"
+    becomes(page, f"{bar}.value === 0.25")
+    assert page.inner_text("#finish-step") == (
+        "Step 1 of 2: training and testing the model, 25 % of all"
+    )
+    assert page.inner_text("#finish-state") == "fitting folds 2/5, 3 s"
+    said(page, "Step 1 of 2: training and testing the model")
+    assert page.is_disabled("#finish")
+    names = page.locator("#finish-part").aria_snapshot()
+    assert "progressbar" in names
+    assert 'button "Cancel finishing"' in names
+    page.keyboard.press("Tab")  # from the part, which has the focus
+    assert page.evaluate("document.activeElement.id") == "cancel-finish"
+    page.keyboard.press("Enter")
+    said(page, "Cancelled.")
+    assert page.is_hidden("#finish-progress")
+    assert page.evaluate("document.activeElement.id") == "finish-part"
+    assert page.is_enabled("#finish")
+    assert not page.locator("#finish-files li").count()
+    served.finishing.set()
+    page.click("#finish")
+    page.wait_for_selector("#finish-files a")
+
+
 CONTROLS = "button, input, select, textarea, summary, a[href], [tabindex], [role]"
 UNNAMED = """elements => elements.filter(e => e.checkVisibility()).filter(e => {
   const texts = (e.getAttribute('aria-labelledby') ?? '').split(' ').filter(Boolean)

@@ -25,6 +25,7 @@ from geotl.imagery.sensors import get_sensor
 from geotl.io.geopackage_field import filled
 from geotl.io.raster import Grid
 from geotl.labelling.blind import BlindSample, SampleFinisher, SampleProject
+from geotl.labelling.own_commands import OwnCommands
 from geotl.labelling.reference import ReferenceSample, read_sample
 
 SAMPLES = Path(__file__).resolve().parents[2] / "sample_tiles"
@@ -298,9 +299,9 @@ def test_a_full_sample_gives_the_map_s_accuracy(tmp_path: Path, drawn: Path, gri
         for n, name in names.items()
     ]
     project.change(answers, labels.revision)
-    assert SampleFinisher(blind, None)(project.folder, heard) == []
+    assert SampleFinisher(blind, None)(project.folder, heard, OwnCommands()) == []
     assert heard.events[-1]["line"] == f"geotl accuracy MAP.tif {tmp_path / 'sample.gpkg'}"
-    assert SampleFinisher(blind, TRUTH)(project.folder, heard) == ["areas.png"]
+    assert SampleFinisher(blind, TRUTH)(project.folder, heard, OwnCommands()) == ["areas.png"]
     record = json.loads((project.folder / "accuracy" / "accuracy.json").read_text())
     assert np.array(record["matrix"]).sum() == 60
     assert np.trace(np.array(record["matrix"])) == 59

@@ -16,8 +16,8 @@ from helpers.full_disk import full_disk
 from helpers.label_sessions import GRID, POINT, SQUARE, opened
 
 from geotl.errors import DataError, OutputError
+from geotl.labelling.choices import Choices
 from geotl.labelling.folder import (
-    Choices,
     ProjectRecord,
     address_shown,
     alone_in,

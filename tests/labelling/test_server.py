@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 import pytest
 from helpers.full_disk import full_disk
 from helpers.label_sessions import GRID, PICTURE, POINT, SQUARE, Page, served
+
+from geotl.labelling.own_commands import OwnCommands, StoppedError
 
 ADD = {"op": "add", "class": 1, "geometry": POINT}
 COLLECTION = {
@@ -276,12 +279,36 @@ def test_a_finish_that_fails_says_why_in_one_line(page: Page) -> None:
 
 def test_a_project_is_finished_once_at_a_time(page: Page, monkeypatch: Any) -> None:
     (page.project.folder / "run").mkdir()
-    page.project.on_change = lambda _: None
     hold = page.project.flush
     monkeypatch.setattr(page.project, "flush", lambda: (time.sleep(0.3), hold()))
     assert page.post("finish").status_code == 202
     assert page.post("finish").status_code == 409
     awaited(page, "finish", state="done")
+
+
+def test_an_attempt_is_cancelled_by_the_tab_with_the_pen_and_goes_on_later(tmp_path: Path) -> None:
+    begun, ended = threading.Event(), threading.Event()
+
+    def finish(folder: Path, publish: Any, commands: OwnCommands) -> list[str]:
+        begun.set()
+        while not commands.is_closed:
+            time.sleep(0.01)
+        ended.set()
+        raise StoppedError("ended")
+
+    with served(tmp_path / "p", finish) as page:
+        assert page.post("finish/cancel").status_code == 409  # nothing is under way
+        assert page.post("finish").status_code == 202
+        assert begun.wait(10)
+        assert page.client.post("finish/cancel", json={"client": "other"}).status_code == 409
+        assert not ended.is_set()
+        assert page.post("finish/cancel").status_code == 202
+        assert awaited(page, "finish", state="cancelled")["files"] == []
+        begun.clear()
+        while page.post("finish").status_code == 409:  # it has published its end, and ends now
+            time.sleep(0.01)
+        assert begun.wait(10)
+        page.post("finish/cancel")
 
 
 def test_a_project_goes_on_in_another_session(tmp_path: Path) -> None:

@@ -1,10 +1,11 @@
 // The page of `geotl label`: its parts made and joined.
 import {ClassList} from './class_list.js';
 import {find, say} from './dom.js';
+import {Finishing} from './finish.js';
 import {listenToKeys} from './keys.js';
 import {Layers} from './layers.js';
 import {Learning} from './learning.js';
-import {followSession, offerFinish, offerImport, SceneColours, showLabels} from './panel.js';
+import {followSession, offerImport, SceneColours, showLabels} from './panel.js';
 import {Sample} from './sample.js';
 import {SceneMap} from './scene_map.js';
 import {Session} from './session.js';
@@ -195,7 +196,7 @@ window.addEventListener('beforeunload', event => {
   if (session.queue.length) event.preventDefault(); // the browser asks whether to leave
 });
 offerImport(session);
-offerFinish(session);
+new Finishing(session);
 listenToKeys(map, act);
 showTools();
 showScale();

@@ -1,18 +1,8 @@
-// The rest of the panel: colours of the scene, the list of labels, import, finish, banners.
+// The rest of the panel: colours of the scene, the list of labels, import, banners.
 import {fill, find, make, say, settle, swatch, warn} from './dom.js';
 import {count, middle, place} from './words.js';
 
 const MOST_LISTED = 200;
-const FINISH = { // by the page's mode
-  label: {
-    running: 'Writing labels, model, map and report.',
-    done: 'Finished: labels, model, map and report are written.',
-    failed: 'Not finished.',
-  },
-  sample: {
-    running: 'Testing the map with the answers.', done: 'Finished: the answers are in sample.gpkg.', failed: 'Not finished.',
-  },
-};
 
 /** Choices of bands for red, green and blue, and the contrast. */
 export class SceneColours {
@@ -97,30 +87,6 @@ export function offerImport(session) {
     fill(find('import-result'), lines.map(line => make('li', {}, line)));
     say(lines.slice(0, 2).join(' '));
   });
-}
-
-/** The button that writes labels, model, map and report. */
-export function offerFinish(session) {
-  find('finish').addEventListener('click', async () => {
-    find('finish-part').hidden = false;
-    find('finish-state').textContent = FINISH[session.state.mode].running;
-    find('finish-part').focus();
-    find('finish-part').scrollIntoView({block: 'nearest'});
-    const isStarted = await session.finish().catch(() => false);
-    if (!isStarted) find('finish-state').textContent = 'Not started.';
-  });
-  session.addEventListener('event:finish', ({detail}) => showFinish(detail, FINISH[session.state.mode]));
-}
-
-function showFinish({state, line, files}, words) {
-  find('finish-part').hidden = false;
-  find('finish').disabled = state === 'running';
-  const text = state === 'done' ? `${words.done} ${line}` : line || words[state];
-  find('finish-state').textContent = text;
-  const isPage = name => name.endsWith('.html');
-  fill(find('finish-files'), (files ?? []).map(name => make('li', {}, isPage(name)
-    ? make('a', {href: `files/${name.split('/').pop()}`, target: '_blank', rel: 'noopener'}, name) : name)));
-  if (state !== 'running') say(text);
 }
 
 /** What is saved, who has the pen, whether the server answers. */

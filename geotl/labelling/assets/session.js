@@ -122,9 +122,19 @@ export class Session extends EventTarget {
     }
   }
 
-  async finish() {
-    const {status, answer} = await post('finish', {client: this.client});
-    if (status >= 400) this.#emit('refused', answer.detail ?? `Not finished: status ${status}.`);
+  /** Begin to finish the project; whether it was begun. */
+  finish() {
+    return this.#order('finish', 'Not finished');
+  }
+
+  /** End what finishes the project; whether there was anything to end. */
+  cancelFinish() {
+    return this.#order('finish/cancel', 'Not cancelled');
+  }
+
+  async #order(path, otherwise) {
+    const {status, answer} = await post(path, {client: this.client});
+    if (status >= 400) this.#emit('refused', answer.detail ?? `${otherwise}: status ${status}.`);
     return status < 400;
   }
 
