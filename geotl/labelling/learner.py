@@ -347,9 +347,7 @@ class Learner:
             waited, self._model = self._model is None, model
             if waited:
                 self._publish("waiting", message="")  # for nothing any more
-            self._publish(
-                "model", version=model.version, smooth_px=model.smooth_px, **fit.event()
-            )
+            self._publish("model", version=model.version, smooth_px=model.smooth_px, **fit.event())
 
     def _fill(self, store: FeatureStore, stale: Stale) -> None:
         """Fill the store and publish how far it is."""

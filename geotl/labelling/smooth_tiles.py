@@ -64,9 +64,7 @@ def smoothed(
     tile = features_of(store, each, wide)
     plain = _predicted(model, store, each, wide, tile)
     cube = np.moveaxis(plain.reshape(len(plain), *tile.shape), 0, -1)
-    rows, cols = Window(
-        part.row - wide.row, part.col - wide.col, part.height, part.width
-    ).slices
+    rows, cols = Window(part.row - wide.row, part.col - wide.col, part.height, part.width).slices
     smooth = guided(cube, brightness_of(tile, model.features), side)[rows, cols]
     return np.moveaxis(smooth, -1, 0).reshape(len(plain), -1)
 

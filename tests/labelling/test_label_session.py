@@ -6,7 +6,7 @@ import contextlib
 import io
 import signal
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,14 +38,7 @@ pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="no chromium on this machine: geotl label's page was not tried"
 )
 CLICKS = 30
-# The truth's nine classes in five: 30 points would be three for each of nine.
-GROUPS = {
-    "forest": ("broadleaf_forest", "conifer_forest"),
-    "farmland": ("cropland", "orchard", "pasture"),
-    "built_up": ("industrial", "residential"),
-    "river": ("river",),
-    "wetland": ("wetland",),
-}
+WEIGHTS = "weights/resnet18-imagenet1k_v1-conv1_to_layer3.pth"  # in the folder of real data
 NODATA = 255
 FINISHED = "document.getElementById('finish-state')"
 PROGRESS = "document.getElementById('sample-progress')"
@@ -80,46 +73,53 @@ def labelling(folder: Path, *more: str) -> Iterator[tuple[subprocess.Popen[str],
 
 
 def truth() -> tuple[np.ndarray, list[str]]:
-    """The truth [h,w] in the groups, and their names."""
+    """The truth's nine classes [h,w], `NODATA` where it is not known, and their names."""
     with rasterio.open(ROOT / "sample_tiles" / "truth.tif") as source:
-        values, names = source.read(1), source.tags()
-    table = np.full(256, NODATA)
-    for value in range(9):
-        name = names[f"CLASS_{value}"]
-        table[value] = next(k for k, group in enumerate(GROUPS.values()) if name in group)
-    return table[values], [*GROUPS]
+        return source.read(1).astype(int), [source.tags()[f"CLASS_{value}"] for value in range(9)]
 
 
-def places(classes: np.ndarray, count: int, seed: int) -> list[tuple[int, int, int]]:
-    """Class, row and column of clicks: more where a class is common, inside fields, apart."""
-    rng, chosen = np.random.default_rng(seed), []
-    shares = np.sqrt([(classes == k).sum() for k in range(len(GROUPS))])
-    numbers = np.maximum(3, np.rint(count * shares / shares.sum())).astype(int)
-    numbers[np.argmax(numbers)] -= numbers.sum() - count
-    for value, number in enumerate(numbers):
-        inside = np.argwhere(distance_transform_edt(classes == value) >= 4)
-        own: list[np.ndarray] = []
-        for _ in range(number):
-            some = inside[rng.integers(len(inside), size=200)]
-            apart = [np.hypot(*(some - one).T) for one in own] or [np.zeros(200)]
-            own.append(some[np.argmax(np.min(apart, axis=0))])
-        chosen += [(value, int(row), int(col)) for row, col in own]
-    order = rng.permutation(len(chosen))
-    return [chosen[k] for k in order]
+def widest_wrong(shown: np.ndarray, classes: np.ndarray) -> tuple[int, int]:
+    """Row and column of the middle of the widest place of one class that a map has wrong."""
+    best = (0.0, 0, 0)
+    for value in np.unique(classes[(classes != NODATA) & (shown != classes)]):
+        wrong = np.pad((classes == value) & (shown != value), 1)
+        reach = distance_transform_edt(wrong)[1:-1, 1:-1]
+        row, col = np.unravel_index(np.argmax(reach), reach.shape)
+        best = max(best, (float(reach[row, col]), int(row), int(col)))
+    return best[1:]
 
 
-def click_places(page: Any, chosen: Sequence[tuple[int, int, int]]) -> None:
-    for value, row, col in chosen:
-        page.keyboard.press(str(value + 1))
+def click_where_wrong(page: Any, classes: np.ndarray, clicks: int) -> None:
+    """Click as a person would: first suggested places, then where the map is plainly wrong.
+
+    The map is looked at once the quick model of the last click has drawn it, at every second pixel.
+    """
+    becomes(page, "geotl.learning.places.length > 0", seconds=60)
+    places = page.evaluate("geotl.learning.places.map(one => [one.row, one.col])")
+    suggested = [(int(row), int(col)) for row, col in places]
+    suggested = [place for place in suggested if classes[place] != NODATA]
+    colours = page.evaluate("geotl.session.state.classes.map(one => one.colour)")
+    coarse = classes[1::2, 1::2]
+    for done in range(clicks):
+        if page.evaluate("geotl.learning.version === null"):
+            row, col = suggested.pop(0)
+        else:
+            row, col = (2 * at + 1 for at in widest_wrong(map_shown(page, colours, 2), coarse))
+        page.keyboard.press(str(classes[row, col] + 1))
         click_at(page, col + 0.5, row + 0.5)
+        saved(page, done + 1)
+        revision = page.evaluate("geotl.session.state.revision")
+        kinds = page.evaluate("new Set(geotl.session.state.labels.map(one => one.class)).size")
+        if kinds > 1:
+            becomes(page, f"geotl.learning.revision === {revision}", seconds=60)
 
 
-def map_shown(page: Any, colours: list[str], shape: tuple[int, int]) -> np.ndarray:
-    """Classes [h,w] of the map that the page shows, from its tiles; -1 without a class."""
-    version = page.evaluate("geotl.learning.version")
-    shown = np.full(shape, -1)
-    for y, x in np.ndindex(-(-shape[0] // 256), -(-shape[1] // 256)):
-        answer = page.request.get(f"{page.url}map/classes/{version}/1/{x}/{y}.png")
+def map_shown(page: Any, colours: list[str], each: int) -> np.ndarray:
+    """Classes [h,w] of the page's map at every `each`th pixel; -1 without a class."""
+    version, side = page.evaluate("geotl.learning.version"), 768 // each
+    shown = np.full((side, side), -1)
+    for y, x in np.ndindex(-(-side // 256), -(-side // 256)):
+        answer = page.request.get(f"{page.url}map/classes/{version}/{each}/{x}/{y}.png")
         assert answer.ok
         rgba = np.asarray(Image.open(io.BytesIO(answer.body())))
         part = shown[y * 256 : (y + 1) * 256, x * 256 : (x + 1) * 256]
@@ -145,22 +145,22 @@ def finished_map(folder: Path, names: list[str]) -> np.ndarray:
     return table[values]
 
 
+@pytest.mark.real_data
 def test_thirty_clicks_from_nothing_to_a_finished_map_of_80_percent(
-    pages: Pages, tmp_path: Path
+    pages: Pages, tmp_path: Path, real_data: Path
 ) -> None:
-    """The page's map, and the one that "Finish" leaves in the folder."""
+    """Nine classes with an ImageNet network: the page's map at rest, and the one of "Finish"."""
     classes, names = truth()
-    with labelling(tmp_path / "project") as (_, url):
+    with labelling(tmp_path / "project", "--weights", str(real_data / WEIGHTS)) as (_, url):
         page = pages.open(url)
         add_classes(page, *names)
-        click_places(page, places(classes, CLICKS, seed=0))
+        click_where_wrong(page, classes, CLICKS)
         saved(page, CLICKS)
-        revision = page.evaluate("geotl.session.state.revision")
-        becomes(page, f"geotl.learning.revision === {revision}", seconds=60)
-        becomes(page, "geotl.learning.places.length > 0", seconds=60)
+        rested = "document.getElementById('model-state').textContent.includes('smoothed')"
+        becomes(page, rested, seconds=120)
         becomes(page, "document.getElementById('accuracy-words').textContent.includes('blocked')")
         colours = page.evaluate("geotl.session.state.classes.map(one => one.colour)")
-        shown = correct(map_shown(page, colours, classes.shape), classes)
+        page_map = map_shown(page, colours, 1)
         page.click("#finish")
         becomes(page, "geotl.session.finished?.state.match('done|failed')", seconds=300)
         assert page.inner_text("#finish-state").startswith("Finished")
@@ -168,10 +168,12 @@ def test_thirty_clicks_from_nothing_to_a_finished_map_of_80_percent(
         assert [link.split("/")[-1] for link in links] == ["report.html", "map.html"]
         assert all(page.request.get(link).ok for link in links)
         assert {urlhost(one) for one in pages.asked} == {urlhost(url)}
-    finished = correct(finished_map(tmp_path / "project", names), classes)
+    final_map = finished_map(tmp_path / "project", names)
+    shown, finished = correct(page_map, classes), correct(final_map, classes)
     print(f"{CLICKS} clicks: {100 * shown:.1f} % of the scene's pixels correct in the page, ")
     print(f"{100 * finished:.1f} % in the finished map")
     assert min(shown, finished) >= 0.8
+    assert (page_map == final_map)[classes != NODATA].mean() > 0.995
     assert not pages.faults
 
 
