@@ -2,13 +2,14 @@
 
     python benchmarks/label_clicks.py [--data sample havel] [--seeds 10] [--first-seed 0]
         [--clicks 10 20 40 80 160] [--tested scene blocks] [--weights resnet18.pth]
-        [--map finished] [--json clicks.json]
+        [--map finished] [--ways both] [--json clicks.json]
 
 A click gives a pixel its true class: on the sample scene that of truth.tif, on Havel that of the
 OpenStreetMap polygon it lies in (classes as in the recipe havel_osm; nothing else can be clicked).
 One lab clicks the ten places that the page suggests, then the next ten, and so on; another clicks
 places drawn at random; a third, as soon as there is a map, clicks the middle of the widest place
-that the map has wrong, click after click (before, the suggestions). After so many clicks the page's
+that the map has wrong, click after click (before, the suggestions). With --ways both a lab clicks
+the first ten suggestions, and then where the map is wrong. After so many clicks the page's
 quick model is fitted and tested on 3,000 pixels drawn at random, each of which counts alike:
 `scene`, all over the scene, at least 40 m from any click of all labs; `blocks`, in two fifths of
 the blocks that each seed lays over the scene, where nobody clicks, nor nearer than the widest
@@ -284,10 +285,15 @@ def suggested_clicks(ground: Ground, trial: Trial, count: int, seed: int) -> lis
     return clicks
 
 
-def corrected_clicks(ground: Ground, trial: Trial, count: int, seed: int) -> list[int]:
-    """Suggested places until there is a map, then the middles of its widest wrong places."""
+def corrected_clicks(
+    ground: Ground, trial: Trial, count: int, seed: int, begin: int = 0
+) -> list[int]:
+    """Suggested places until there is a map, then the middles of its widest wrong places.
+
+    The first `begin` clicks are suggested places in any case.
+    """
     first = suggested_clicks(ground, trial, count, seed)
-    clicks: list[int] = []
+    clicks = first[:begin]
     while len(clicks) < count:
         model, _ = fitted(ground, clicks)
         wrong = None if model is None else widest_wrong(ground, model, trial.free)
@@ -319,15 +325,25 @@ def accuracy(ground: Ground, tested: Int64s, clicks: Sequence[int]) -> tuple[flo
     return float(np.mean(finished(ground, ground.store, model, tested) == truth)), True
 
 
-def run(ground: Ground, seed: int, counts: Sequence[int], where: str) -> list[dict[str, object]]:
-    """All labs of one seed: a record for each number of clicks."""
+def both_clicks(ground: Ground, trial: Trial, count: int, seed: int) -> list[int]:
+    """The first places that the page suggests, then the middles of the map's widest wrong ones."""
+    return corrected_clicks(ground, trial, count, seed, min(COUNT, count))
+
+
+LABS = dict(zip(WAYS, (suggested_clicks, random_clicks, corrected_clicks), strict=True))
+LABS["both"] = both_clicks
+
+
+def run(
+    ground: Ground, seed: int, counts: Sequence[int], where: str, ways: Sequence[str] = WAYS
+) -> list[dict[str, object]]:
+    """Some labs of one seed: a record for each number of clicks."""
     trial = trial_of(ground, seed, where)
-    ways = dict(zip(WAYS, (suggested_clicks, random_clicks, corrected_clicks), strict=True))
-    clicks = {way: click(ground, trial, max(counts), seed) for way, click in ways.items()}
+    clicks = {way: LABS[way](ground, trial, max(counts), seed) for way in ways}
     every = np.concatenate([*clicks.values()])
     tested = trial.tested[~near(ground, trial.tested, every, NEAR_PX)][:TESTED]
     rows: list[dict[str, object]] = []
-    for way, count in itertools.product(WAYS, counts):
+    for way, count in itertools.product(ways, counts):
         some = clicks[way][:count]
         share, mapped = accuracy(ground, tested, some)
         seen = len({int(ground.truth[i]) for i in some})
@@ -340,8 +356,14 @@ def run(ground: Ground, seed: int, counts: Sequence[int], where: str) -> list[di
 
 
 def line(rows: Sequence[dict[str, object]], count: int) -> str:
-    """Accuracies of all labs after some clicks, and the paired differences from random places."""
+    """Accuracies of all labs after some clicks, and the paired differences from random places.
+
+    With other labs there are none: each has a line with its interval over the seeds.
+    """
     mine = [row for row in rows if row["clicks"] == count]
+    ways = [*dict.fromkeys(str(row["way"]) for row in mine)]
+    if ways != [*WAYS]:
+        return "\n".join(_alone(way, [row for row in mine if row["way"] == way]) for way in ways)
     by_way = {way: [row for row in mine if row["way"] == way] for way in WAYS}
     shares = {way: np.array([row["accuracy"] for row in by_way[way]]) * 100 for way in WAYS}
     maps = " / ".join(str(sum(bool(row["map"]) for row in by_way[way])) for way in WAYS)
@@ -351,6 +373,15 @@ def line(rows: Sequence[dict[str, object]], count: int) -> str:
     gains = [_gain(shares[way] - shares["random"]) for way in WAYS if way != "random"]
     means = [f"{shares[way].mean():.1f}" for way in WAYS]
     cells = [f"{mine[0]['data']}, {mine[0]['tested']}, {count}", *means, *gains, maps, seen]
+    return f"| {' | '.join(cells)} |"
+
+
+def _alone(way: str, rows: Sequence[dict[str, object]]) -> str:
+    """Accuracy of one lab: mean, interval, least and largest of the seeds."""
+    shares = np.array([float(str(row["accuracy"])) for row in rows]) * 100
+    mean, low, high = mean_interval(shares)
+    cells = [f"{rows[0]['data']}, {rows[0]['tested']}, {rows[0]['clicks']}", way]
+    cells += [f"{mean:.1f} [{low:.1f}, {high:.1f}]", f"{shares.min():.1f} to {shares.max():.1f}"]
     return f"| {' | '.join(cells)} |"
 
 
@@ -366,6 +397,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--map", choices=["quick", "finished"], default="quick")
+    parser.add_argument("--ways", nargs="+", choices=[*LABS], default=[*WAYS])
     parser.add_argument("--clicks", type=int, nargs="+", default=[10, 20, 40, 80, 160])
     parser.add_argument("--tested", nargs="+", choices=WHERE, default=[*WHERE])
     parser.add_argument("--weights", type=Path, help="file of a network's weights")
@@ -379,7 +411,7 @@ def rows_of(ground: Ground, args: argparse.Namespace) -> list[dict[str, object]]
     for where in args.tested:
         rows: list[dict[str, object]] = []
         for seed in range(args.first_seed, args.first_seed + args.seeds):
-            rows += run(ground, seed, args.clicks, where)
+            rows += run(ground, seed, args.clicks, where, args.ways)
             seconds = time.perf_counter() - begun
             print(f"{ground.name} {where} seed {seed}: {seconds:.0f} s", file=sys.stderr)
         for count in args.clicks:
@@ -392,7 +424,11 @@ def main() -> None:
     args, every = parsed(), list[dict[str, object]]()
     folder = Path(os.environ.get("GEOTL_DATA", HERE.parent / "shared" / "data"))
     heads = ["data, tested, clicks", *WAYS, "suggested - random", "corrected - random"]
-    print(f"| {' | '.join([*heads, 'maps', 'classes labelled'])} |\n{'|---' * 8}|")
+    if args.ways != [*WAYS]:
+        heads = ["data, tested, clicks", "lab", "accuracy", "least to most"]
+    else:
+        heads += ["maps", "classes labelled"]
+    print(f"| {' | '.join(heads)} |\n{'|---' * len(heads)}|")
     for name in args.data:
         with tempfile.TemporaryDirectory() as features:
             ground = GROUNDS[name](folder, args.weights)

@@ -78,7 +78,7 @@ def _what_is_read(label: argparse.ArgumentParser) -> None:
         type=int,
         metavar="N",
         help="smooth the finished map, and the page's when it rests, as geotl map does, in windows "
-        "of N pixels, an odd number; 1: not [px] (default: the project's, for a new one 9)",
+        "of N pixels, an odd number; 1: not [px] (default: the project's, for a new one 11)",
     )
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # torch, which the page's start can spare
     from geotl.data.pixel_labels import PixelPlacement
 
 FOLDS = 5  # of task pixels, as a recipe has them by default
-SMOOTH_PX = 9  # side of the windows in which a new project smooths its map [px]
+SMOOTH_PX = 11  # side of the windows in which a new project smooths its map [px]
 _BLOCKS = 4 * FOLDS  # that few labels are laid over, where their extent allows
 _SMALLER = 0.8  # each side that is tried, times the one before
 _HEAD = """\

@@ -97,7 +97,7 @@ def test_a_project_of_before_has_the_usual_cache_and_smoothing(scene: Path, tmp_
     del value["choices"]["cache_gb"], value["choices"]["smooth_px"]
     record.write_text(json.dumps(value))
     kept = choices(tmp_path / "p")
-    assert (kept.cache_gb, kept.smooth_px) == (10, 9)
+    assert (kept.cache_gb, kept.smooth_px) == (10, 11)
 
 
 def test_a_map_is_smoothed_unless_a_project_says_no(
@@ -107,7 +107,7 @@ def test_a_map_is_smoothed_unless_a_project_says_no(
     assert main([*words, "--bands", *BANDS, "--smooth-px", "4"]) == 2
     assert "--smooth-px: given 4; allowed: odd numbers from 3 to 101" in capsys.readouterr().err
     assert main([*words, "--bands", *BANDS]) == 0
-    assert choices(tmp_path / "p").smooth_px == 9
+    assert choices(tmp_path / "p").smooth_px == 11
     assert main([*words, "--smooth-px", "1"]) == 0
     assert main(words) == 0
     assert choices(tmp_path / "p").smooth_px == 1

@@ -89,29 +89,30 @@ def widest_wrong(shown: np.ndarray, classes: np.ndarray) -> tuple[int, int]:
     return best[1:]
 
 
-def click_where_wrong(page: Any, classes: np.ndarray, clicks: int) -> None:
-    """Click as a person would: first suggested places, then where the map is plainly wrong.
-
-    The map is looked at once the quick model of the last click has drawn it, at every second pixel.
-    """
-    becomes(page, "geotl.learning.places.length > 0", seconds=60)
+def click_suggested(page: Any, classes: np.ndarray) -> int:
+    """Click the first places that the page suggests, with their true classes; how many."""
+    becomes(page, "geotl.learning.places.length > 0", seconds=240)
     places = page.evaluate("geotl.learning.places.map(one => [one.row, one.col])")
-    suggested = [(int(row), int(col)) for row, col in places]
-    suggested = [place for place in suggested if classes[place] != NODATA]
+    known = [(int(r), int(c)) for r, c in places if classes[int(r), int(c)] != NODATA]
+    for row, col in known:
+        click_class(page, classes, row, col)
+    return len(known)
+
+
+def click_wrong(page: Any, classes: np.ndarray, labels: range) -> None:
+    """Click where the map of that moment is plainly wrong, looked at in every second pixel."""
     colours = page.evaluate("geotl.session.state.classes.map(one => one.colour)")
-    coarse = classes[1::2, 1::2]
-    for done in range(clicks):
-        if page.evaluate("geotl.learning.version === null"):
-            row, col = suggested.pop(0)
-        else:
-            row, col = (2 * at + 1 for at in widest_wrong(map_shown(page, colours, 2), coarse))
-        page.keyboard.press(str(classes[row, col] + 1))
-        click_at(page, col + 0.5, row + 0.5)
-        saved(page, done + 1)
+    for count in labels:
+        saved(page, count)
         revision = page.evaluate("geotl.session.state.revision")
-        kinds = page.evaluate("new Set(geotl.session.state.labels.map(one => one.class)).size")
-        if kinds > 1:
-            becomes(page, f"geotl.learning.revision === {revision}", seconds=60)
+        becomes(page, f"geotl.learning.revision === {revision}", seconds=60)
+        row, col = widest_wrong(map_shown(page, colours, 2), classes[1::2, 1::2])
+        click_class(page, classes, 2 * row + 1, 2 * col + 1)
+
+
+def click_class(page: Any, classes: np.ndarray, row: int, col: int) -> None:
+    page.keyboard.press(str(classes[row, col] + 1))
+    click_at(page, col + 0.5, row + 0.5)
 
 
 def map_shown(page: Any, colours: list[str], each: int) -> np.ndarray:
@@ -149,12 +150,15 @@ def finished_map(folder: Path, names: list[str]) -> np.ndarray:
 def test_thirty_clicks_from_nothing_to_a_finished_map_of_80_percent(
     pages: Pages, tmp_path: Path, real_data: Path
 ) -> None:
-    """Nine classes with an ImageNet network: the page's map at rest, and the one of "Finish"."""
+    """Nine classes, an ImageNet network, first suggested places and then wrong ones.
+
+    The page's map at rest is that of "Finish".
+    """
     classes, names = truth()
     with labelling(tmp_path / "project", "--weights", str(real_data / WEIGHTS)) as (_, url):
         page = pages.open(url)
         add_classes(page, *names)
-        click_where_wrong(page, classes, CLICKS)
+        click_wrong(page, classes, range(click_suggested(page, classes), CLICKS))
         saved(page, CLICKS)
         rested = "document.getElementById('model-state').textContent.includes('smoothed')"
         becomes(page, rested, seconds=120)
