@@ -120,7 +120,8 @@ def map_shown(page: Any, colours: list[str], each: int) -> np.ndarray:
     version, side = page.evaluate("geotl.learning.version"), 768 // each
     shown = np.full((side, side), -1)
     for y, x in np.ndindex(-(-side // 256), -(-side // 256)):
-        answer = page.request.get(f"{page.url}map/classes/{version}/{each}/{x}/{y}.png")
+        url = f"{page.url}map/classes/{version}/{each}/{x}/{y}.png"
+        answer = page.request.get(url, max_retries=3)  # of a connection that was idle too long
         assert answer.ok
         rgba = np.asarray(Image.open(io.BytesIO(answer.body())))
         part = shown[y * 256 : (y + 1) * 256, x * 256 : (x + 1) * 256]
