@@ -32,7 +32,6 @@ from PIL import Image
 from scipy.ndimage import distance_transform_edt
 
 from geotl.cli.main import main
-from geotl.evaluation.class_map import open_map
 
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="no chromium on this machine: geotl label's page was not tried"
@@ -145,16 +144,6 @@ def correct(shown: np.ndarray, classes: np.ndarray) -> float:
     return float((shown == classes)[classes != NODATA].mean())
 
 
-def finished_map(folder: Path, names: list[str]) -> np.ndarray:
-    """Classes [h,w] of map.tif, in the order of the names."""
-    with rasterio.open(folder / "map.tif") as source:
-        values = source.read(1)
-    table = np.full(256, -1)
-    for value, name in open_map(folder / "map.tif").names.items():
-        table[value] = names.index(name)
-    return table[values]
-
-
 @pytest.mark.real_data
 def test_thirty_clicks_from_nothing_to_a_map_of_80_percent(
     pages: Pages, tmp_path: Path, real_data: Path
@@ -170,30 +159,6 @@ def test_thirty_clicks_from_nothing_to_a_map_of_80_percent(
     print(f"{CLICKS} clicks: {100 * shown:.1f} % of the scene's pixels correct")
     assert shown >= 0.8
     assert not pages.faults
-
-
-def test_the_map_at_rest_is_the_one_that_finish_writes(pages: Pages, tmp_path: Path) -> None:
-    points = ROOT / "sample_tiles" / "labels.gpkg"
-    some = geopandas.read_file(points, layer="points").groupby("class").head(4)
-    some.to_file(tmp_path / "some.gpkg", layer="some")
-    with labelling(tmp_path / "project", "--labels", str(tmp_path / "some.gpkg")) as (_, url):
-        page = pages.open(url)
-        page_map = map_at_rest(page)
-        order = page.evaluate("geotl.session.state.classes.map(one => one.name)")
-        page.click("#finish")
-        becomes(page, "geotl.session.finished?.state.match('done|failed')", seconds=400)
-        assert page.inner_text("#finish-state").startswith("Finished")
-        links = page.locator("#finish-files a").evaluate_all("all => all.map(one => one.href)")
-        assert [link.split("/")[-1] for link in links] == ["report.html", "map.html"]
-        assert all(page.request.get(link).ok for link in links)
-        assert {urlhost(one) for one in pages.asked} == {urlhost(url)}
-    final_map = finished_map(tmp_path / "project", order)
-    assert (page_map == final_map)[page_map >= 0].mean() > 0.995
-    assert not pages.faults
-
-
-def urlhost(url: str) -> str:
-    return url.split("/")[2]
 
 
 def test_a_killed_server_has_lost_no_label(pages: Pages, tmp_path: Path) -> None:
