@@ -1,21 +1,24 @@
 """A simulated lab in `geotl label`: accuracy against clicks, at suggested, random and wrong places.
 
-    python benchmarks/label_clicks.py [--data sample havel] [--seeds 10]
+    python benchmarks/label_clicks.py [--data sample havel] [--seeds 10] [--first-seed 0]
         [--clicks 10 20 40 80 160] [--tested scene blocks] [--weights resnet18.pth]
-        [--json clicks.json]
+        [--map finished] [--ways both] [--json clicks.json]
 
 A click gives a pixel its true class: on the sample scene that of truth.tif, on Havel that of the
 OpenStreetMap polygon it lies in (classes as in the recipe havel_osm; nothing else can be clicked).
 One lab clicks the ten places that the page suggests, then the next ten, and so on; another clicks
 places drawn at random; a third, as soon as there is a map, clicks the middle of the widest place
-that the map has wrong, click after click (before, the suggestions). After so many clicks the page's
+that the map has wrong, click after click (before, the suggestions). With --ways both a lab clicks
+the first ten suggestions, and then where the map is wrong. After so many clicks the page's
 quick model is fitted and tested on 3,000 pixels drawn at random, each of which counts alike:
 `scene`, all over the scene, at least 40 m from any click of all labs; `blocks`, in two fifths of
 the blocks that each seed lays over the scene, where nobody clicks, nor nearer than the widest
 window reaches. Where the page has no map yet (a label of each of two classes is needed) the
 commonest class among the labels is tested.
 
-With --weights the network's stages take part, as in `geotl label --weights`.
+With --weights the network's stages take part, as in `geotl label --weights`. With --map finished
+the labs click as before, by the quick model; tested is the map that the page shows at rest and
+"Finish" writes: of all members, with smoothed probabilities.
 
 Printed: accuracy in %, the mean over the seeds, and differences from random places with their 95 %
 interval (Student's t), paired over seeds; and how many seeds had a map.
@@ -29,9 +32,10 @@ import itertools
 import json
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -49,8 +53,10 @@ from geotl.experiments.recipe import Recipe, load, resolve_sample
 from geotl.imagery.scene import Scene, open_scene
 from geotl.imagery.sensors import get_sensor
 from geotl.imagery.stacked import own_bands
+from geotl.imagery.windows import Window
 from geotl.inference.typical_choice import FEW_LABELS
-from geotl.labelling.feature_tiles import TilePlace
+from geotl.labelling.feature_store import FeatureStore
+from geotl.labelling.feature_tiles import TileFeatures, TilePlace
 from geotl.labelling.fitting import Fitting, project_recipe
 from geotl.labelling.label_set import LabelClass, LabelSet, PlacedLabel
 from geotl.labelling.learner import training_features, without_random
@@ -62,6 +68,8 @@ from geotl.labelling.next_places import (
     next_places,
 )
 from geotl.labelling.placed_pixels import PlacedPixels, waiting_for
+from geotl.labelling.project_recipe import SMOOTH_PX
+from geotl.labelling.smooth_tiles import smoothed
 from geotl.models.pixel_features import BANDS, WIDE, Features
 from geotl.models.pixel_model import PixelModel
 
@@ -85,6 +93,7 @@ class Ground:
         places: rows and columns [m,2].
         truth: class of each, by its position among `classes` [m].
         classes: names.
+        store: features of all pixels, for the map that a project ends with; None for none.
     """
 
     name: str
@@ -94,6 +103,7 @@ class Ground:
     places: Int64s
     truth: Int64s
     classes: tuple[str, ...]
+    store: FeatureStore | None = None
 
     def labels(self, clicks: Sequence[int]) -> LabelSet:
         """Points at some of the places, with their true classes."""
@@ -205,8 +215,21 @@ def near(ground: Ground, rows: Int64s, others: Int64s, pixels: int) -> Bools:
     return np.asarray(tree.query(ground.places[rows], p=np.inf)[0] <= pixels)
 
 
-def fitted(ground: Ground, clicks: Sequence[int]) -> tuple[PixelModel | None, Labelled]:
-    """The page's quick model of some clicks, None where it would have none; and the labels."""
+def stored(ground: Ground, folder: Path) -> Ground:
+    """The ground with features of all pixels, on the disk."""
+    scene, of = ground.pixels.scene, ground.pixels.of
+    what = TileFeatures(scene, of, ground.pixels.rules.all_bands)
+    deep = None if ground.networks is None else ground.networks.pretrained
+    store = FeatureStore(scene, what, folder, deep=deep)
+    for _ in store.fill():
+        pass
+    return replace(ground, store=store)
+
+
+def fitted(
+    ground: Ground, clicks: Sequence[int], *, quick: bool = True
+) -> tuple[PixelModel | None, Labelled]:
+    """The page's model of some clicks, None where it would have none; and the labels."""
     labels = ground.labels(clicks)
     samples = ground.pixels.samples(labels)
     known = Labelled(
@@ -217,15 +240,27 @@ def fitted(ground: Ground, clicks: Sequence[int]) -> tuple[PixelModel | None, La
     if not clicks or waiting_for(samples, labels) is not None:
         return None, known
     fitting = Fitting(ground.recipe, samples)
-    fusion = fitting.fusion(fitting.every, quick=True)
+    fusion = fitting.fusion(fitting.every, quick=quick)
     deep = None if ground.networks is None else ground.networks.pretrained
     return fusion.model(samples.of, samples.classes, deep), known
 
 
 def mapped(ground: Ground, model: PixelModel, rows: Int64s) -> Int64s:
     """The class that a model gives some of the places, by its position among the ground's."""
-    names = np.array([ground.classes.index(name) for name in model.classes])
-    return names[model.log_probabilities(ground.features(rows)).argmax(axis=1)]
+    return _names(ground, model)[model.log_probabilities(ground.features(rows)).argmax(axis=1)]
+
+
+def finished(ground: Ground, store: FeatureStore, model: PixelModel, rows: Int64s) -> Int64s:
+    """`mapped` by the smoothed map of the whole scene."""
+    grid = ground.pixels.scene.grid
+    probabilities = smoothed(model, store, 1, Window(0, 0, grid.height, grid.width), SMOOTH_PX)
+    best = probabilities.argmax(axis=0).reshape(grid.height, grid.width)
+    return _names(ground, model)[best[tuple(ground.places[rows].T)]]
+
+
+def _names(ground: Ground, model: PixelModel) -> Int64s:
+    """Position among the ground's classes of each of a model's [K]."""
+    return np.array([ground.classes.index(name) for name in model.classes])
 
 
 def random_clicks(_: Ground, trial: Trial, count: int, seed: int) -> list[int]:
@@ -250,10 +285,15 @@ def suggested_clicks(ground: Ground, trial: Trial, count: int, seed: int) -> lis
     return clicks
 
 
-def corrected_clicks(ground: Ground, trial: Trial, count: int, seed: int) -> list[int]:
-    """Suggested places until there is a map, then the middles of its widest wrong places."""
+def corrected_clicks(
+    ground: Ground, trial: Trial, count: int, seed: int, begin: int = 0
+) -> list[int]:
+    """Suggested places until there is a map, then the middles of its widest wrong places.
+
+    The first `begin` clicks are suggested places in any case.
+    """
     first = suggested_clicks(ground, trial, count, seed)
-    clicks: list[int] = []
+    clicks = first[:begin]
     while len(clicks) < count:
         model, _ = fitted(ground, clicks)
         wrong = None if model is None else widest_wrong(ground, model, trial.free)
@@ -277,21 +317,33 @@ def widest_wrong(ground: Ground, model: PixelModel, free: Int64s) -> int | None:
 def accuracy(ground: Ground, tested: Int64s, clicks: Sequence[int]) -> tuple[float, bool]:
     """Share of the tested pixels that is right after some clicks, and whether there is a map."""
     truth = ground.truth[tested]
-    model, _ = fitted(ground, clicks)
+    model, _ = fitted(ground, clicks, quick=ground.store is None)
     if model is None:
         return float(np.mean(truth == np.bincount(ground.truth[list(clicks)]).argmax())), False
-    return float(np.mean(mapped(ground, model, tested) == truth)), True
+    if ground.store is None:
+        return float(np.mean(mapped(ground, model, tested) == truth)), True
+    return float(np.mean(finished(ground, ground.store, model, tested) == truth)), True
 
 
-def run(ground: Ground, seed: int, counts: Sequence[int], where: str) -> list[dict[str, object]]:
-    """All labs of one seed: a record for each number of clicks."""
+def both_clicks(ground: Ground, trial: Trial, count: int, seed: int) -> list[int]:
+    """The first places that the page suggests, then the middles of the map's widest wrong ones."""
+    return corrected_clicks(ground, trial, count, seed, min(COUNT, count))
+
+
+LABS = dict(zip(WAYS, (suggested_clicks, random_clicks, corrected_clicks), strict=True))
+LABS["both"] = both_clicks
+
+
+def run(
+    ground: Ground, seed: int, counts: Sequence[int], where: str, ways: Sequence[str] = WAYS
+) -> list[dict[str, object]]:
+    """Some labs of one seed: a record for each number of clicks."""
     trial = trial_of(ground, seed, where)
-    ways = dict(zip(WAYS, (suggested_clicks, random_clicks, corrected_clicks), strict=True))
-    clicks = {way: click(ground, trial, max(counts), seed) for way, click in ways.items()}
+    clicks = {way: LABS[way](ground, trial, max(counts), seed) for way in ways}
     every = np.concatenate([*clicks.values()])
     tested = trial.tested[~near(ground, trial.tested, every, NEAR_PX)][:TESTED]
     rows: list[dict[str, object]] = []
-    for way, count in itertools.product(WAYS, counts):
+    for way, count in itertools.product(ways, counts):
         some = clicks[way][:count]
         share, mapped = accuracy(ground, tested, some)
         seen = len({int(ground.truth[i]) for i in some})
@@ -304,8 +356,14 @@ def run(ground: Ground, seed: int, counts: Sequence[int], where: str) -> list[di
 
 
 def line(rows: Sequence[dict[str, object]], count: int) -> str:
-    """Accuracies of all labs after some clicks, and the paired differences from random places."""
+    """Accuracies of all labs after some clicks, and the paired differences from random places.
+
+    With other labs there are none: each has a line with its interval over the seeds.
+    """
     mine = [row for row in rows if row["clicks"] == count]
+    ways = [*dict.fromkeys(str(row["way"]) for row in mine)]
+    if ways != [*WAYS]:
+        return "\n".join(_alone(way, [row for row in mine if row["way"] == way]) for way in ways)
     by_way = {way: [row for row in mine if row["way"] == way] for way in WAYS}
     shares = {way: np.array([row["accuracy"] for row in by_way[way]]) * 100 for way in WAYS}
     maps = " / ".join(str(sum(bool(row["map"]) for row in by_way[way])) for way in WAYS)
@@ -315,6 +373,15 @@ def line(rows: Sequence[dict[str, object]], count: int) -> str:
     gains = [_gain(shares[way] - shares["random"]) for way in WAYS if way != "random"]
     means = [f"{shares[way].mean():.1f}" for way in WAYS]
     cells = [f"{mine[0]['data']}, {mine[0]['tested']}, {count}", *means, *gains, maps, seen]
+    return f"| {' | '.join(cells)} |"
+
+
+def _alone(way: str, rows: Sequence[dict[str, object]]) -> str:
+    """Accuracy of one lab: mean, interval, least and largest of the seeds."""
+    shares = np.array([float(str(row["accuracy"])) for row in rows]) * 100
+    mean, low, high = mean_interval(shares)
+    cells = [f"{rows[0]['data']}, {rows[0]['tested']}, {rows[0]['clicks']}", way]
+    cells += [f"{mean:.1f} [{low:.1f}, {high:.1f}]", f"{shares.min():.1f} to {shares.max():.1f}"]
     return f"| {' | '.join(cells)} |"
 
 
@@ -328,6 +395,9 @@ def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", nargs="+", choices=[*GROUNDS], default=[*GROUNDS])
     parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--map", choices=["quick", "finished"], default="quick")
+    parser.add_argument("--ways", nargs="+", choices=[*LABS], default=[*WAYS])
     parser.add_argument("--clicks", type=int, nargs="+", default=[10, 20, 40, 80, 160])
     parser.add_argument("--tested", nargs="+", choices=WHERE, default=[*WHERE])
     parser.add_argument("--weights", type=Path, help="file of a network's weights")
@@ -335,22 +405,36 @@ def parsed() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def rows_of(ground: Ground, args: argparse.Namespace) -> list[dict[str, object]]:
+    """All seeds on one data set, printed."""
+    begun, every = time.perf_counter(), list[dict[str, object]]()
+    for where in args.tested:
+        rows: list[dict[str, object]] = []
+        for seed in range(args.first_seed, args.first_seed + args.seeds):
+            rows += run(ground, seed, args.clicks, where, args.ways)
+            seconds = time.perf_counter() - begun
+            print(f"{ground.name} {where} seed {seed}: {seconds:.0f} s", file=sys.stderr)
+        for count in args.clicks:
+            print(line(rows, count), flush=True)
+        every += rows
+    return every
+
+
 def main() -> None:
     args, every = parsed(), list[dict[str, object]]()
     folder = Path(os.environ.get("GEOTL_DATA", HERE.parent / "shared" / "data"))
     heads = ["data, tested, clicks", *WAYS, "suggested - random", "corrected - random"]
-    print(f"| {' | '.join([*heads, 'maps', 'classes labelled'])} |\n{'|---' * 8}|")
+    if args.ways != [*WAYS]:
+        heads = ["data, tested, clicks", "lab", "accuracy", "least to most"]
+    else:
+        heads += ["maps", "classes labelled"]
+    print(f"| {' | '.join(heads)} |\n{'|---' * len(heads)}|")
     for name in args.data:
-        begun, ground = time.perf_counter(), GROUNDS[name](folder, args.weights)
-        for where in args.tested:
-            rows: list[dict[str, object]] = []
-            for seed in range(args.seeds):
-                rows += run(ground, seed, args.clicks, where)
-                seconds = time.perf_counter() - begun
-                print(f"{name} {where} seed {seed}: {seconds:.0f} s", file=sys.stderr)
-            for count in args.clicks:
-                print(line(rows, count), flush=True)
-            every += rows
+        with tempfile.TemporaryDirectory() as features:
+            ground = GROUNDS[name](folder, args.weights)
+            if args.map == "finished":
+                ground = stored(ground, Path(features))
+            every += rows_of(ground, args)
     if args.json:
         args.json.write_text(json.dumps(every, indent=1))
 

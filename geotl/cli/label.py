@@ -73,6 +73,13 @@ def _what_is_read(label: argparse.ArgumentParser) -> None:
         help="what features of the scene may take of the disk [10^9 bytes] (default: the "
         "project's, for a new one 10)",
     )
+    label.add_argument(
+        "--smooth-px",
+        type=int,
+        metavar="N",
+        help="smooth the finished map, and the page's when it rests, as geotl map does, in windows "
+        "of N pixels, an odd number; 1: not [px] (default: the project's, for a new one 11)",
+    )
 
 
 def _what_it_begins_with(label: argparse.ArgumentParser) -> None:
@@ -125,6 +132,7 @@ def _label(args: argparse.Namespace) -> None:
         args.weights,
         args.aoi,
         args.cache_gb,
+        args.smooth_px,
         args.classes,
         args.labels,
         args.field,

@@ -20,6 +20,8 @@ from geotl.imagery.sensor_table import listed
 from geotl.imagery.sensors import Sensor, get_sensor
 from geotl.io.files import given_path
 from geotl.io.images import describe
+from geotl.labelling.project_recipe import SMOOTH_PX
+from geotl.mapping.options import SMOOTH_PX as SIDES_PX
 
 NONE = "none"  # in place of a file that was given before
 CACHE_GB = 10.0
@@ -40,6 +42,7 @@ class Choices:
         sample: path of a reference sample that is labelled blind, None for labels that train.
         map: path of the map that the sample tests, None where it is not known.
         cache_gb: what features of the scene may take of the disk [GB].
+        smooth_px: side of the windows in which the map is smoothed [px], odd; 1 for none.
     """
 
     sensor: str = "rgb"
@@ -50,6 +53,7 @@ class Choices:
     sample: str | None = None
     map: str | None = None
     cache_gb: float = CACHE_GB
+    smooth_px: int = SMOOTH_PX
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,7 @@ class LabelOptions:
         weights: path of a network's weights; none for none.
         aoi: path of polygons of the area of interest; none for the whole scene.
         cache_gb: what features of the scene may take of the disk [GB].
+        smooth_px: side of the windows in which the map is smoothed [px], odd; 1 for none.
         classes: path of names of classes.
         labels: path of labels to begin with.
         field: of the labels, with the class.
@@ -79,6 +84,7 @@ class LabelOptions:
     weights: str | None = None
     aoi: str | None = None
     cache_gb: float | None = None
+    smooth_px: int | None = None
     classes: Path | None = None
     labels: Path | None = None
     field: str = "class"
@@ -97,11 +103,16 @@ def chosen(options: LabelOptions, known: Choices) -> Choices:
         known: choices of the session before, or those of a new project.
 
     Raises:
-        SettingError: a size that features cannot have.
+        SettingError: a size that features or the windows of a filter cannot have.
         DataError: a file that is not there.
     """
     if options.cache_gb is not None and not 0 < options.cache_gb < float("inf"):
         raise SettingError(f"--cache-gb: given {options.cache_gb:g}; allowed: more than 0")
+    if options.smooth_px not in (None, 1, *SIDES_PX):
+        raise SettingError(
+            f"--smooth-px: given {options.smooth_px}; allowed: odd numbers from {SIDES_PX[0]} to "
+            f"{SIDES_PX[-1]}, and 1 for a map that is not smoothed"
+        )
     same = options.sensor in (None, known.sensor)
     choices = Choices(
         options.sensor or known.sensor,
@@ -112,6 +123,7 @@ def chosen(options: LabelOptions, known: Choices) -> Choices:
         _kept(options.sample, known.sample),
         _kept(options.map, known.map),
         options.cache_gb or known.cache_gb,
+        options.smooth_px or known.smooth_px,
     )
     _check_files(choices)
     return choices

@@ -99,6 +99,20 @@ class DeepStore:
             OutputError: the disk is full.
         """
         rows, cols = (positions(part) for part in place.within(self.scene.grid))
+        return self.logits_at(rows, cols, weight)
+
+    def logits_at(self, rows: Int64s, cols: Int64s, weight: Float32s) -> Float32s:
+        """What a linear member makes of pixels of the scene [K,h*w].
+
+        Args:
+            rows: of the pixels, rising [h].
+            cols: likewise [w].
+            weight: of the member [K,D].
+
+        Raises:
+            DataError: a file of the scene is damaged or gone.
+            OutputError: the disk is full.
+        """
         total = np.zeros((len(weight), len(rows), len(cols)), np.float32)
         for block in self.blocks:
             down = _inside(rows, block.row, block.height)

@@ -26,6 +26,7 @@ Halves = NDArray[np.float16]
 READ_PX = 1024  # side of the blocks of a scene that are read together, without the halo
 FINE = (1, 2)  # levels that are filled together
 STRIP_PX = 32  # rows of a block that are described together
+BATCH_PX = 4096  # pixels that are predicted together
 _LARGEST = float(np.finfo(np.float16).max)
 
 
@@ -102,6 +103,13 @@ class FeatureTile:
     def usable(self) -> Bools:
         """Which pixels [h,w] have enough valid bands."""
         return np.asarray(self.planes[-1] > 0)
+
+    @property
+    def parts(self) -> list[slice]:
+        """Runs of its pixels that the processor's cache holds, which is quicker than all."""
+        height, width = self.shape
+        starts = range(0, height * width, BATCH_PX)
+        return [slice(start, min(start + BATCH_PX, height * width)) for start in starts]
 
     def blocks(self, pixels: slice = slice(None)) -> dict[str, Float32s]:
         """Features [D,n] by block, of some of the h * w pixels."""

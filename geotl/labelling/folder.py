@@ -20,6 +20,7 @@ from geotl.io.locks import lock_path, output_lock
 from geotl.io.raster import Grid
 from geotl.labelling.choices import CACHE_GB, Choices
 from geotl.labelling.project import CLASSES, HISTORY, LABELS, OUTSIDE
+from geotl.labelling.project_recipe import SMOOTH_PX
 
 RECORD, ADDRESS = "project.json", "open.html"
 VERSION = 1
@@ -192,6 +193,7 @@ def _record(value: dict[str, Any]) -> ProjectRecord:
         None if bands is None else tuple(map(str, bands)),
         mask=str(given["mask"]),
         cache_gb=float(given.get("cache_gb", CACHE_GB)),
+        smooth_px=int(given.get("smooth_px", SMOOTH_PX)),
         **paths,
     )
     return ProjectRecord(str(value["scene"]), place, choices)

@@ -46,7 +46,7 @@ from geotl.labelling.workers import Newest, Stale
 from geotl.mapping.options import MapOptions
 from geotl.mapping.plan import interest_in
 from geotl.mapping.task import Reading
-from geotl.models.pixel_features import BANDS, WIDE
+from geotl.models.pixel_features import BANDS, WIDE, Features
 from geotl.models.pixel_model import title_of
 from geotl.training.pixel_fusion import PixelFusion, since
 
@@ -65,6 +65,8 @@ class LearnerOptions:
         recipe: of the project's run; None for `project_recipe`.
         curve: file of accuracy against labels; None for accuracy.jsonl beside the features.
         area: the part of the scene that is labelled and drawn; None for all of it.
+        smooth_px: side of the windows in which the map of all members is smoothed [px], odd;
+            1 for none. The quick model's map, which follows each click, is not smoothed.
     """
 
     cache_gb: float = 10.0
@@ -72,6 +74,7 @@ class LearnerOptions:
     recipe: Recipe | None = None
     curve: Path | None = None
     area: Window | None = None
+    smooth_px: int = 1
 
 
 DEFAULTS = LearnerOptions()
@@ -96,7 +99,7 @@ class LiveFit:
     seconds: float
 
     def event(self) -> dict[str, Any]:
-        """The event `model`, without the version."""
+        """The event `model`, without the version and the smoothing."""
         return {
             "revision": self.labels.revision,
             "stage": self.stage,
@@ -147,6 +150,7 @@ class Learner:
         self._tested = -1  # revision of the labels with which all members were measured
         self._versions, self._drawing = itertools.count(1), ThreadPoolExecutor(os.cpu_count() or 1)
         self._rest_s, self._showing = options.rest_s, threading.Lock()
+        self._smooth_px = options.smooth_px
         self._limits: threadpool_limits | None = None
         first_s = min(MEASURE_S, options.rest_s)
         self._fits = Newest("fit", self._fit, self._fault)
@@ -210,8 +214,11 @@ class Learner:
             return self._drawing.submit(self._picture, model, layer, place).result()
 
     def _picture(self, model: LiveModel, layer: str, place: TilePlace) -> bytes:
+        tile = self.store.tile(place)
+        if model.smooths(layer, place.each) and place.each in self.store.plan.kept:
+            return model.smooth_picture(layer, tile, model.smoothed(self.store, place))
         logits = None if layer == "applicability" else model.logits(self.store, place)
-        return model.picture(layer, self.store.tile(place), logits)
+        return model.picture(layer, tile, logits)
 
     def at(self, col: float, row: float) -> dict[str, Any]:
         """What is known of the pixel at a place, counted from the scene's upper left corner.
@@ -236,11 +243,19 @@ class Learner:
         if model is None or not self.pixels.rules.good(valid[:, 0, 0]):
             return facts
         features, _ = self.pixels.described([place])
-        chances = np.exp(model.model.log_probabilities(features)[0]).tolist()
+        chances = self._probabilities(model, features, place)
         unlike = model.dissimilarity(features)
         facts["probabilities"] = dict(zip(model.model.classes, chances, strict=True))
         facts["applicability"] = None if unlike is None else float(unlike[0])
         return facts
+
+    def _probabilities(
+        self, model: LiveModel, features: Features, place: tuple[int, int]
+    ) -> list[float]:
+        """Probabilities of a pixel's classes, smoothed where its map is."""
+        if model.smooths("classes", 1) and 1 in self.store.plan.kept:
+            return [*map(float, model.probabilities_at(self.store, *place))]
+        return [*map(float, np.exp(model.model.log_probabilities(features)[0]))]
 
     def _fit(self, labels: LabelSet, stale: Stale) -> None:
         """Fit the quick model to labels and publish it."""
@@ -328,11 +343,12 @@ class Learner:
                 fit.fusion.model(samples.of, samples.classes, deep),
                 colours_of(fit.labels, samples),
                 TrainingTable(training_features(samples), fit.fitting.folds),
+                self._smooth_px if fit.stage == "full" else 1,
             )
             waited, self._model = self._model is None, model
             if waited:
                 self._publish("waiting", message="")  # for nothing any more
-            self._publish("model", version=model.version, **fit.event())
+            self._publish("model", version=model.version, smooth_px=model.smooth_px, **fit.event())
 
     def _fill(self, store: FeatureStore, stale: Stale) -> None:
         """Fill the store and publish how far it is."""

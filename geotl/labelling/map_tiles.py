@@ -17,16 +17,17 @@ import numpy as np
 
 from geotl.arrays import Float32s, Int64s, UInt8s
 from geotl.errors import DataError
+from geotl.imagery.windows import Window
 from geotl.inference.applicability import area_of_applicability
 from geotl.inference.pixel_area import PART_PX, FeatureSpace, PixelArea
 from geotl.labelling.feature_store import FeatureStore
 from geotl.labelling.feature_tiles import FeatureTile, TilePlace
+from geotl.labelling.smooth_tiles import positions_in, side_at, smoothed
 from geotl.labelling.tiles import CONFIDENCE, OUTSIDE, SIDE, png_of
 from geotl.models.deep_features import DEEP
 from geotl.models.pixel_features import Features
 from geotl.models.pixel_model import PixelModel
 
-BATCH_PX = 4096  # pixels that are predicted together
 LAYERS = ("classes", "confidence", "applicability")
 MAX_COMPARED = 96  # training pixels that each pixel is compared with, fewer than in `geotl map`
 MAX_TRAINING = 2000  # that the threshold rests on
@@ -56,6 +57,7 @@ class LiveModel:
         model: members and their fusion.
         colours: of its classes, as #rrggbb.
         training: what applicability is measured from.
+        smooth_px: side of the windows in which probabilities are smoothed, odd; 1 for none.
     """
 
     version: int
@@ -64,6 +66,7 @@ class LiveModel:
     model: PixelModel
     colours: tuple[str, ...]
     training: TrainingTable
+    smooth_px: int = 1
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     @cached_property
@@ -98,6 +101,19 @@ class LiveModel:
         weight = self.model.linear.get(DEEP)
         return None if store.deep is None or weight is None else store.deep.logits(place, weight)
 
+    def smooths(self, layer: str, each: int) -> bool:
+        """Whether a layer is smoothed at a level of these pixels to a position."""
+        return layer != "applicability" and side_at(self.smooth_px, each) > 1
+
+    def smoothed(self, store: FeatureStore, place: TilePlace) -> Float32s:
+        """Smoothed probabilities [K,h*w] of a tile; errors as of `logits`."""
+        part = positions_in(place, store.scene.grid)
+        return smoothed(self.model, store, place.each, part, self.smooth_px)
+
+    def probabilities_at(self, store: FeatureStore, row: int, col: int) -> Float32s:
+        """Smoothed probabilities [K] of a pixel; errors as of `logits`."""
+        return smoothed(self.model, store, 1, Window(row, col, 1, 1), self.smooth_px)[:, 0]
+
     def picture(self, layer: str, tile: FeatureTile, logits: Float32s | None = None) -> bytes:
         """A PNG [256,256] of a layer for a tile; what lies beyond the scene is transparent.
 
@@ -106,32 +122,37 @@ class LiveModel:
             tile: features of bands and windows.
             logits: what `logits` gives for the same tile.
         """
-        height, width = tile.shape
-        rgba = np.zeros((SIDE, SIDE, 4), np.uint8)
-        usable = tile.usable
-        if usable.any():
-            # in parts that the processor's cache holds, which is quicker and takes little memory
-            parts = (slice(start, start + BATCH_PX) for start in range(0, usable.size, BATCH_PX))
-            colours = np.concatenate(
-                [
-                    self._coloured(
-                        layer, tile.blocks(part), None if logits is None else logits[:, part]
-                    )
-                    for part in parts
-                ]
-            )
-            colours = colours.reshape(height, width, 4)
-            rgba[:height, :width] = np.where(usable[..., None], colours, 0)
-        return png_of(rgba)
+        parts = tile.parts if tile.usable.any() else []
+        colours = [
+            self._coloured(layer, tile.blocks(part), None if logits is None else logits[:, part])
+            for part in parts
+        ]
+        return _drawn(tile, np.concatenate(colours) if colours else None)
+
+    def smooth_picture(self, layer: str, tile: FeatureTile, probabilities: Float32s) -> bytes:
+        """`picture` of classes or confidence, of what `smoothed` gives for the same tile."""
+        return _drawn(tile, self._shown(layer, probabilities))
 
     def _coloured(self, layer: str, features: Features, logits: Float32s | None) -> UInt8s:
         """Colours [n,4] of pixels with features [D,n], and logits [K,n] of a network's."""
         if layer == "applicability":
             return outside_colours(self.dissimilarity(features), next(iter(features.values())))
-        probabilities = self.model.probabilities(features, logits)
+        return self._shown(layer, self.model.probabilities(features, logits))
+
+    def _shown(self, layer: str, probabilities: Float32s) -> UInt8s:
+        """Colours [n,4] of classes or confidence, of probabilities [K,n]."""
         if layer == "confidence":
             return confidence_colours(probabilities.max(axis=0))
         return class_colours(probabilities.argmax(axis=0), self.colours)
+
+
+def _drawn(tile: FeatureTile, colours: UInt8s | None) -> bytes:
+    """A PNG of the colours [h*w,4] of a tile's pixels, those that are usable."""
+    (height, width), rgba = tile.shape, np.zeros((SIDE, SIDE, 4), np.uint8)
+    if colours is not None:
+        shown = colours.reshape(height, width, 4)
+        rgba[:height, :width] = np.where(tile.usable[..., None], shown, 0)
+    return png_of(rgba)
 
 
 def class_colours(classes: Int64s, colours: Sequence[str]) -> UInt8s:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # torch, which the page's start can spare
     from geotl.data.pixel_labels import PixelPlacement
 
 FOLDS = 5  # of task pixels, as a recipe has them by default
+SMOOTH_PX = 11  # side of the windows in which a new project smooths its map [px]
 _BLOCKS = 4 * FOLDS  # that few labels are laid over, where their extent allows
 _SMALLER = 0.8  # each side that is tried, times the one before
 _HEAD = """\
@@ -39,6 +40,7 @@ class ProjectInputs:
         weights: file of a network's weights, None for none.
         aoi: polygons of the area to map, None for the whole scene.
         file_bands: bands in file order, where the file names none.
+        smooth_px: side of the windows in which the map is smoothed [px], odd; 1 for none.
     """
 
     scene: Path
@@ -48,12 +50,14 @@ class ProjectInputs:
     weights: Path | None = None
     aoi: Path | None = None
     file_bands: tuple[str, ...] | None = None
+    smooth_px: int = 1
 
     @property
     def map_options(self) -> list[str]:
         """Arguments of `geotl map` behind model and scene."""
         mask = [] if self.mask == "auto" else ["--mask", _path_or(self.mask, ("none",))]
-        return mask + ([] if self.aoi is None else ["--aoi", str(self.aoi.absolute())])
+        smooth = [] if self.smooth_px == 1 else ["--smooth-px", str(self.smooth_px)]
+        return mask + ([] if self.aoi is None else ["--aoi", str(self.aoi.absolute())]) + smooth
 
 
 def recipe_text(

@@ -123,7 +123,14 @@ def open_labels(opening: Opening, publish: Publish, log: Log) -> tuple[Project, 
         weights, aoi = _path(choices.weights), _path(choices.aoi)
         order = file_order(scene.path, scene.sensor, choices.bands)
         inputs = ProjectInputs(
-            scene.path, choices.sensor, choices.bands, choices.mask, weights, aoi, order
+            scene.path,
+            choices.sensor,
+            choices.bands,
+            choices.mask,
+            weights,
+            aoi,
+            order,
+            choices.smooth_px,
         )
 
     def make() -> FollowingModel:
@@ -131,7 +138,7 @@ def open_labels(opening: Opening, publish: Publish, log: Log) -> tuple[Project, 
         from geotl.labelling.learner import Learner, LearnerOptions, window_of
 
         area = None if aoi is None else window_of(aoi, scene)
-        own = LearnerOptions(choices.cache_gb, area=area)
+        own = LearnerOptions(choices.cache_gb, area=area, smooth_px=choices.smooth_px)
         return Learner(scene, opening.folder / "features", publish, weights=weights, options=own)
 
     fault = threading.Event()

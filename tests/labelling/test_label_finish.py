@@ -170,6 +170,7 @@ def test_the_recipe_states_what_the_project_used(tmp_path: Path) -> None:
         mask="none",
         weights=tmp_path / "resnet18.pth",
         aoi=tmp_path / "aoi.gpkg",
+        smooth_px=9,
     )
     places = np.random.default_rng(0).uniform(0, 5000, (200, 2))
     values = recipe_values(bare, {"a": "#000000"}, places, "labels.gpkg")
@@ -180,7 +181,9 @@ def test_the_recipe_states_what_the_project_used(tmp_path: Path) -> None:
     assert values["data"]["mask"] is None
     assert values["data"]["bands"] == ["B02", "B03"]
     assert values["model"]["weights"] == str(tmp_path / "resnet18.pth")
-    assert finish.map_command(full)[-4:] == ["--mask", "none", "--aoi", str(tmp_path / "aoi.gpkg")]
+    options = ["--mask", "none", "--aoi", str(tmp_path / "aoi.gpkg"), "--smooth-px", "9"]
+    assert finish.map_command(full)[-6:] == options
+    assert "--smooth-px" not in finish.map_command(bare)
 
 
 def test_the_written_recipe_is_read_back(finished: tuple[Path, Heard, Sequence[str]]) -> None:

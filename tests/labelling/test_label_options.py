@@ -89,14 +89,28 @@ def test_a_cache_has_a_size_above_nothing(
     assert not (tmp_path / "p").exists()
 
 
-def test_a_project_of_before_has_the_usual_cache(scene: Path, tmp_path: Path) -> None:
+def test_a_project_of_before_has_the_usual_cache_and_smoothing(scene: Path, tmp_path: Path) -> None:
     words = ["label", str(scene), "-o", str(tmp_path / "p"), "--sensor", "sentinel2_l2a"]
     assert main([*words, "--bands", *BANDS]) == 0
     record = tmp_path / "p" / "project.json"
     value = json.loads(record.read_text())
-    del value["choices"]["cache_gb"]
+    del value["choices"]["cache_gb"], value["choices"]["smooth_px"]
     record.write_text(json.dumps(value))
-    assert choices(tmp_path / "p").cache_gb == 10
+    kept = choices(tmp_path / "p")
+    assert (kept.cache_gb, kept.smooth_px) == (10, 11)
+
+
+def test_a_map_is_smoothed_unless_a_project_says_no(
+    scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["label", str(scene), "-o", str(tmp_path / "p"), "--sensor", "sentinel2_l2a"]
+    assert main([*words, "--bands", *BANDS, "--smooth-px", "4"]) == 2
+    assert "--smooth-px: given 4; allowed: odd numbers from 3 to 101" in capsys.readouterr().err
+    assert main([*words, "--bands", *BANDS]) == 0
+    assert choices(tmp_path / "p").smooth_px == 11
+    assert main([*words, "--smooth-px", "1"]) == 0
+    assert main(words) == 0
+    assert choices(tmp_path / "p").smooth_px == 1
 
 
 def test_bands_go_with_their_sensor(scene: Path, tmp_path: Path) -> None:

@@ -75,13 +75,14 @@ export class Learning extends EventTarget {
     this.dispatchEvent(new CustomEvent('awaits', {detail: revision !== null}));
   }
 
-  #model({version, revision, stage, members, seconds}) {
+  #model({version, revision, stage, members, seconds, smooth_px: side}) {
     if (this.revision === null) say('the first map is shown');
     this.revision = revision;
     if (this.#awaited !== null && revision >= this.#awaited) this.#await(null);
     this.version = version;
     this.map.showVersion(version);
-    find('model-state').textContent = `${STAGE[stage] ?? stage} in ${seconds.toFixed(1)} s.${memberWords(members)}`;
+    find('model-state').textContent = `${STAGE[stage] ?? stage} in ${seconds.toFixed(1)} s.${memberWords(members)}`
+      + `${side > 1 ? ` The map is smoothed in windows of ${side} px.` : ''}`;
   }
 
   // Without labels enough there is no map: an older one is taken away.
