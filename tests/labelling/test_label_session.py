@@ -9,9 +9,11 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import geopandas
 import numpy as np
+import pytest
 import rasterio
 from helpers.label_page import (
     BANDS,
@@ -30,6 +32,7 @@ from PIL import Image
 from scipy.ndimage import distance_transform_edt
 
 from geotl.cli.main import main
+from geotl.evaluation.class_map import open_map
 
 pytestmark = NEEDS_CHROMIUM
 CLICKS = 30
@@ -127,10 +130,14 @@ def correct(shown: np.ndarray, classes: np.ndarray) -> float:
 
 
 @pytest.mark.real_data
-def test_thirty_clicks_from_nothing_to_a_map_of_80_percent(
+@pytest.mark.timeout(1200)
+def test_thirty_clicks_from_nothing_to_a_finished_map_of_80_percent(
     pages: Pages, tmp_path: Path, real_data: Path
 ) -> None:
-    """Nine classes, an ImageNet network, first suggested places and then wrong ones."""
+    """Nine classes, an ImageNet network, first suggested places and then wrong ones.
+
+    Both the page's map and the one that "Finish" leaves in the folder.
+    """
     classes, names = truth()
     with labelling(tmp_path / "project", "--weights", str(real_data / WEIGHTS)) as (_, url):
         page = pages.open(url)
@@ -138,9 +145,28 @@ def test_thirty_clicks_from_nothing_to_a_map_of_80_percent(
         click_wrong(page, classes, range(click_suggested(page, classes), CLICKS))
         saved(page, CLICKS)
         shown = correct(map_at_rest(page), classes)
-    print(f"{CLICKS} clicks: {100 * shown:.1f} % of the scene's pixels correct")
-    assert shown >= 0.8
+        page.click("#finish")
+        becomes(page, "geotl.session.finished?.state.match('done|failed')", seconds=600)
+        assert page.inner_text("#finish-state").startswith("Finished")
+        links = page.locator("#finish-files a").evaluate_all("all => all.map(one => one.href)")
+        assert [link.split("/")[-1] for link in links] == ["report.html", "map.html"]
+        assert all(page.request.get(link, max_retries=3).ok for link in links)
+        assert {urlsplit(one).netloc for one in pages.asked} == {urlsplit(url).netloc}
+    finished = correct(finished_map(tmp_path / "project", names), classes)
+    print(f"{CLICKS} clicks: {100 * shown:.1f} % of the scene's pixels correct in the page, ")
+    print(f"{100 * finished:.1f} % in the finished map")
+    assert min(shown, finished) >= 0.8
     assert not pages.faults
+
+
+def finished_map(folder: Path, names: list[str]) -> np.ndarray:
+    """Classes [h,w] of map.tif, in the order of the names."""
+    with rasterio.open(folder / "map.tif") as source:
+        values = source.read(1)
+    table = np.full(256, -1)
+    for value, name in open_map(folder / "map.tif").names.items():
+        table[value] = names.index(name)
+    return table[values]
 
 
 def test_a_killed_server_has_lost_no_label(pages: Pages, tmp_path: Path) -> None:
