@@ -23,6 +23,7 @@ from geotl.lecture import (
     explicit,
     fitting,
     implicit,
+    soft_labels,
     stages,
     transfer,
 )
@@ -121,6 +122,7 @@ DEMONSTRATIONS: Mapping[str, Callable[[Any], Shown]] = {
     **implicit.DEMONSTRATIONS,
     **explicit.PENALTIES,
     **augmentations.AUGMENTATIONS,
+    **soft_labels.SOFT_LABELS,
     **transfer.DEMONSTRATIONS,
     **stages.DEMONSTRATIONS,
     **architectures.PLAIN_NETWORKS,
