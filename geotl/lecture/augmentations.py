@@ -215,7 +215,7 @@ def grouped(
         {arm: [float(one) for one in values] for arm, values in means.items()},
         label,
         sds={arm: [sd_of(row) for row in values] for arm, values in table.items()},
-        words={arm: [f"{one:.0%}" for one in values] for arm, values in means.items()},
+        words={arm: [f"{100 * one:.0f} %" for one in values] for arm, values in means.items()},
         percent=True,
     )
 
@@ -289,7 +289,7 @@ def promises(source: TileSamples, rows: Draw, kind: Augmentation) -> ClaimResult
         return ClaimResult(
             image.shape == before.shape and (share >= 0.8 or len(kind.kornia) > 0),
             Both(
-                fr=f"La taille reste de {image.shape[-1]} px. Au moins {share:.0%} des pixels de "
+                fr=f"La taille reste de {image.shape[-1]} px. Au moins {100 * share:.0f} % des pixels de "
                 "chaque tuile restent valides, et ce qui est inventé est marqué",
                 en=f"The size stays {image.shape[-1]} px. At least {share:.0%} of each tile's "
                 "pixels stay valid, and what is invented is marked",
@@ -301,7 +301,7 @@ def promises(source: TileSamples, rows: Draw, kind: Augmentation) -> ClaimResult
             float(blank.abs().max()) == 0,
             Both(
                 fr="Ce qui est effacé est marqué et prend la moyenne d'entraînement. Il reste au "
-                f"moins {share:.0%} d'une tuile",
+                f"moins {100 * share:.0f} % d'une tuile",
                 en="What is taken away is marked and takes the training mean. At least "
                 f"{share:.0%} of a tile is left",
             ),
@@ -340,7 +340,7 @@ def _noise_promise(before: Tensor, image: Tensor, valid: Tensor, expected: Tenso
     return ClaimResult(
         same and worst < 0.02,
         Both(
-            fr=f"L'écart type du bruit est celui demandé, à {worst:.1%} près dans chaque bande. "
+            fr=f"L'écart type du bruit est celui demandé, à {100 * worst:.1f} % près par bande. "
             f"Les pixels invalides {'restent' if same else 'changent'}",
             en=f"The noise's sd is the configured one to {worst:.1%} in every band. Invalid pixels "
             f"{'stay' if same else 'change'}",

@@ -24,8 +24,8 @@ FIELDS = {
     "seeds": 3,
     "shots": 6,
     "judged": 40,
-    "epochs": 25,
-    "batch_size": 24,
+    "epochs": 15,
+    "batch_size": 12,
     "shift": Shift(rows_deg=(90.0, 90.0)),
 }
 
@@ -111,7 +111,7 @@ def test_turning_finds_rows_that_run_elsewhere_and_a_broken_one_gains_nothing(
     assert isinstance(bars, Bars)
     assert (len(before.images), len(previews.images)) == (2, 9)
     monkeypatch.setattr(learner, "augment", without_effect)
-    shown = augmentations.augmentation(numbers)
+    shown = augmentations.augmentation(numbers.model_copy(update={"epochs": 3}))
     assert seen(shown) == {"promise": True, "robust": False, "definition": False}
     for place in shown.values.values():
         assert np.array_equal(place["off"], place["on"])
