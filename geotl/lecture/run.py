@@ -221,7 +221,7 @@ def lines(record: Told) -> list[str]:
 @locked
 def show_all(out: Path, *, quiet: bool = False, log: Log = print) -> Path:
     """Run every recipe, except those that are finished, and gather them on one page."""
-    names = sorted(lectures(), key=_place)
+    names = in_order()
     records = []
     with ProgressLine(quiet=quiet) as line:
         counter = line.counter("lecture")
@@ -239,6 +239,11 @@ def _pictures(out: Path, records: Sequence[Mapping[str, Any]]) -> dict[str, Path
     """Figure files of records, by their names."""
     names = [figure_name(one["name"], language) for one in records for language in LANGUAGES]
     return {name: out / name for name in names}
+
+
+def in_order() -> list[str]:
+    """Names of all recipes, in the order of the lecture."""
+    return sorted(lectures(), key=_place)
 
 
 def _place(name: str) -> tuple[int, str]:
