@@ -289,8 +289,8 @@ def promises(source: TileSamples, rows: Draw, kind: Augmentation) -> ClaimResult
         return ClaimResult(
             image.shape == before.shape and (share >= 0.8 or len(kind.kornia) > 0),
             Both(
-                fr=f"La taille reste de {image.shape[-1]} px. Au moins {100 * share:.0f} % des pixels de "
-                "chaque tuile restent valides, et ce qui est inventé est marqué",
+                fr=f"La taille reste de {image.shape[-1]} px. Au moins {100 * share:.0f} % des "
+                "pixels de chaque tuile restent valides, et ce qui est inventé est marqué",
                 en=f"The size stays {image.shape[-1]} px. At least {share:.0%} of each tile's "
                 "pixels stay valid, and what is invented is marked",
             ),

@@ -115,8 +115,9 @@ def field_of(kind: type[BaseModel], key: str) -> FieldInfo | None:
     if field is None or not rest:
         return field
     section = field.annotation
-    inside = isinstance(section, type) and issubclass(section, BaseModel)
-    return field_of(section, rest) if inside else None
+    if isinstance(section, type) and issubclass(section, BaseModel):
+        return field_of(section, rest)
+    return None
 
 
 def _within(limits: list[Any], low: float, high: float) -> tuple[float, float]:
