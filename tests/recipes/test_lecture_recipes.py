@@ -12,7 +12,8 @@ from geotl.cli.main import main
 from geotl.errors import RecipeError
 from geotl.experiments.recipe import available, lectures, load, titles
 from geotl.lecture.recipes import NUMBERS, PARTS, LectureRecipe, load_lecture
-from geotl.lecture.run import DEMONSTRATIONS, show
+from geotl.lecture.run import DEMONSTRATIONS, STATUSES, figure_name, show
+from geotl.lecture.texts import LANGUAGES
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "recipes" / "lecture").rglob("*.yaml"))
@@ -103,9 +104,11 @@ def test_it_runs_small_and_answers_every_claim(name, tmp_path, capsys):
     told = show(name, tmp_path, TINY.get(recipe.demonstration, []))
     assert [claim["key"] for claim in told["claims"]] == list(recipe.claims)
     assert json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8")) == told
-    assert (tmp_path / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
+    for language in LANGUAGES:
+        assert (tmp_path / figure_name(name, language)).read_bytes()[:4] == b"\x89PNG"
     printed = capsys.readouterr().out
-    assert printed.count("HELD: ") + printed.count("NOT HOLD: ") == len(recipe.claims)
+    for claim in told["claims"]:
+        assert f"{STATUSES[claim['status']].en}: {claim['measured']['en']}" in printed
     assert recipe.title.fr in printed
     assert recipe.title.en in printed
 
