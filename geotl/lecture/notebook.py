@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
 from geotl.errors import SettingError
 from geotl.io.files import cache_folder, scratch_folder
 from geotl.lecture.recipes import NUMBERS, LectureRecipe, load_lecture
@@ -91,18 +94,30 @@ def slider_of(recipe: LectureRecipe) -> SliderBounds | None:
     if recipe.play is None:
         return None
     key, _, text = recipe.play.partition("=")
-    fields = NUMBERS[recipe.demonstration].model_fields
+    field = field_of(NUMBERS[recipe.demonstration], key)
     try:
         value = float(text)
     except ValueError:
         return None
-    if key not in fields or value <= 0:
+    if field is None or value <= 0:
         return None
-    whole = fields[key].annotation is int
-    low, high = _within(fields[key].metadata, value / SPAN, value * SPAN)
+    whole = field.annotation is int
+    low, high = _within(field.metadata, value / SPAN, value * SPAN)
     if whole:
         return SliderBounds(key, int(value), (math.ceil(low), math.floor(high)), whole)
     return SliderBounds(key, value, (low, high), whole)
+
+
+def field_of(kind: type[BaseModel], key: str) -> FieldInfo | None:
+    """The field of a key, which may be one of a section, such as shift.noise; None if none is."""
+    first, _, rest = key.partition(".")
+    field = kind.model_fields.get(first)
+    if field is None or not rest:
+        return field
+    section = field.annotation
+    if isinstance(section, type) and issubclass(section, BaseModel):
+        return field_of(section, rest)
+    return None
 
 
 def _within(limits: list[Any], low: float, high: float) -> tuple[float, float]:

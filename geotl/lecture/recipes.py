@@ -24,6 +24,8 @@ from geotl.training.settings import Augmentation, Section
 Count = Annotated[int, Field(ge=1, le=100_000)]
 Rate = Annotated[float, Field(gt=0, le=10)]
 Penalty = Annotated[float, Field(ge=0, le=1e6)]
+Factor = Annotated[float, Field(gt=0, le=10)]
+Angle = Annotated[float, Field(ge=0, le=180)]
 Part = Literal["fitting", "implicit", "explicit", "transfer", "architectures"]
 FIRST_SEED = 1000  # of what is reported; smaller ones chose the recipes' numbers
 PARTS: Mapping[str, str] = {
@@ -180,14 +182,39 @@ class Normalised(Trained):
     target: float = Field(0.8, gt=0, lt=1, description="training accuracy waited for [fraction]")
 
 
-class Varied(Trained):
-    """Training without and with an augmentation."""
+class Shift(Section):
+    """How test tiles differ from training tiles: another sensor, season, sky or place."""
 
+    noise: float = Field(0.0, ge=0, le=20, description="sd of Gaussian noise [sd of the band]")
+    blur_px: float = Field(0.0, ge=0, le=20, description="sd of a Gaussian blur [px]")
+    gain: Annotated[tuple[Factor, Factor], Strict(False)] = Field(
+        (1.0, 1.0), description="lowest and highest factor of reflectance [factor]"
+    )
+    slope: float = Field(0.0, ge=0, lt=0.7, description="light across a tile 1 -+ this [fraction]")
+    part: float = Field(1.0, gt=0.01, le=1, description="share of a tile that fills it [fraction]")
+    gaps: float = Field(0.0, ge=0, lt=1, description="share lost under clouds [fraction]")
+    rows_deg: Annotated[tuple[Angle, Angle], Strict(False)] = Field(
+        (0.0, 0.0), description="lowest and highest direction of fields' rows [degrees]"
+    )
+
+
+class Varied(Trained):
+    """Training without and with an augmentation, tested where something differs."""
+
+    tiles: Literal["sample", "fields"] = Field(
+        "sample", description="the sample tiles, or parcels planted in rows, made by code"
+    )
     augment: Augmentation = Field(
         Augmentation(), description="the augmentation shown and trained with"
     )
-    judge: Augmentation | None = Field(None, description="what is done to the test tiles")
+    shift: Shift = Field(Shift(), description="what differs in the test tiles")
     shown: Text = Field("residential", description="class of the tile that is shown")
+
+
+class Remedies(Varied):
+    """Noise and blur, each trained with, tested on blurred tiles."""
+
+    remedy_px: float = Field(4.0, gt=0, le=20, description="largest sd of the blur [px]")
 
 
 class Masks(Levels):
@@ -205,6 +232,15 @@ class Switched(Trained):
         "dropout", description="the one key that differs"
     )
     value: float = Field(0.3, ge=0, le=10, description="its value where it is on")
+
+
+class Softened(Trained):
+    """Training with whole labels and with softened ones."""
+
+    value: float = Field(
+        0.1, gt=0, le=10, description="label smoothing, or a of mixup's Beta(a, a)"
+    )
+    wrong: float = Field(0.0, ge=0, lt=0.9, description="share of wrong training labels [fraction]")
 
 
 class Decay(Shallow):
@@ -277,6 +313,9 @@ NUMBERS: Mapping[str, type[Section]] = {
     "batchnorm_derivation": Batchnorm,
     "batchnorm_training": Normalised,
     "augmentation": Varied,
+    "noise_for_blur": Remedies,
+    "label_smoothing": Softened,
+    "mixup": Softened,
     "dropout_masks": Masks,
     "dropout_effect": Dropped,
     "one_key": Switched,
@@ -332,8 +371,10 @@ def load_lecture(
         raise RecipeError(f"{path}: demonstration: given {recipe.demonstration!r}; {hint}")
     kind = NUMBERS[recipe.demonstration]
     _checked(kind, recipe.numbers, f"{path}: numbers")
-    values = dict(map(_override, overrides))
-    numbers = _checked(kind, recipe.numbers | values, f"{path.stem}: command line")
+    values = recipe.numbers
+    for key, value in map(_override, overrides):
+        values = _with(values, key.split("."), value)
+    numbers = _checked(kind, values, f"{path.stem}: command line")
     return path.stem, recipe, numbers
 
 
@@ -349,6 +390,18 @@ def _path(source: str) -> Path:
     if name not in files:
         raise RecipeError(f"{source}: no recipe of the lecture; {nearest(name, files)}")
     return files[name]
+
+
+def _with(values: Mapping[str, Any], keys: Sequence[str], value: Any) -> dict[str, Any]:
+    """Values with one replaced, which may be a key of a section.
+
+    >>> _with({"shift": {"noise": 2.0}}, ["shift", "blur_px"], 1.0)
+    {'shift': {'noise': 2.0, 'blur_px': 1.0}}
+    """
+    first, *rest = keys
+    inner = values.get(first)
+    below = inner if isinstance(inner, Mapping) else {}
+    return {**values, first: _with(below, rest, value) if rest else value}
 
 
 def _override(text: str) -> tuple[str, Any]:

@@ -24,6 +24,7 @@ from geotl.lecture import (
     fitting,
     implicit,
     normalisation,
+    soft_labels,
     stages,
     transfer,
 )
@@ -123,6 +124,7 @@ DEMONSTRATIONS: Mapping[str, Callable[[Any], Shown]] = {
     **normalisation.DEMONSTRATIONS,
     **explicit.PENALTIES,
     **augmentations.AUGMENTATIONS,
+    **soft_labels.SOFT_LABELS,
     **transfer.DEMONSTRATIONS,
     **stages.DEMONSTRATIONS,
     **architectures.PLAIN_NETWORKS,

@@ -230,6 +230,23 @@ def learn(
     return TrainedNetwork(last, trained, history, accuracy(last, train), accuracy(last, test))
 
 
+def trained(start: TileClassifier, train: Tiles, training: Training) -> TileClassifier:
+    """Train a copy of a network without checkpoints and logs: the last weights of `learn`."""
+    model = copy.deepcopy(start)
+    learner = Learner(model, train, None, training)
+    learner.setup("fit")
+    plan = learner.configure_optimizers()
+    optimizer, schedule = plan["optimizer"], plan["lr_scheduler"]["scheduler"]
+    for epoch in range(training.settings.epochs):
+        for number in range(learner.batches):
+            cost, _, _ = learner.batch_loss(epoch, number)
+            optimizer.zero_grad()
+            cost.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            schedule.step()
+    return model.eval()
+
+
 def accuracy(model: TileClassifier, tiles: Tiles) -> float:
     """Share of tiles classified correctly, in evaluation mode."""
     logits = predict_rows(model, tiles.pack, tiles.rows, precision="float32")

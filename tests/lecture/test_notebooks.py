@@ -86,6 +86,15 @@ def test_a_slider_stays_inside_the_limits_of_its_key() -> None:
         assert notebook.slider_of(recipe.model_copy(update={"play": text})) is None
 
 
+def test_a_slider_moves_a_number_of_a_section() -> None:
+    _, recipe, _ = load_lecture("augment_noise")
+    bounds = notebook.slider_of(recipe.model_copy(update={"play": "shift.noise=8"}))
+    assert bounds is not None
+    assert (bounds.key, bounds.value, bounds.ends) == ("shift.noise", 8.0, (2.0, 20))
+    for text in ("shift.nothing=3", "shift.noise.more=3", "shots.noise=3"):
+        assert notebook.slider_of(recipe.model_copy(update={"play": text})) is None
+
+
 def test_moving_the_slider_runs_again_with_its_number(
     displayed: list[object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
