@@ -196,9 +196,11 @@ class Transferred(Trained):
     """A training from pretrained weights."""
 
     region: Literal["source", "target"] = Field("target", description="region of the task")
-    weights: Text | None = Field(None, description="weight file; null: pretrained on the source")
-    source_epochs: int = Field(12, ge=1, le=200, description="epochs on the source [epochs]")
-    source_shots: int = Field(30, ge=1, le=40, description="source tiles per class [tiles]")
+    cut_after: Text | None = Field("layer2", description="last stage kept; null: all")
+    input_px: int | None = Field(28, ge=8, le=128, description="side of the network's input [px]")
+    weights: Text | None = Field(
+        None, description="weight file; null: the source network that comes with geotl"
+    )
     goal: float = Field(0.6, gt=0, lt=1, description="test accuracy waited for [fraction]")
 
 

@@ -19,9 +19,12 @@ from geotl.io.files import json_text, write_text
 from geotl.io.locks import locked, output_lock
 from geotl.lecture import (
     architectures,
+    blocks,
     explicit,
     fitting,
+    freezing,
     implicit,
+    search,
     stages,
     transfer,
 )
@@ -121,9 +124,11 @@ DEMONSTRATIONS: Mapping[str, Callable[[Any], Shown]] = {
     **explicit.PENALTIES,
     **explicit.AUGMENTATIONS,
     **transfer.DEMONSTRATIONS,
+    **search.DEMONSTRATIONS,
+    **freezing.DEMONSTRATIONS,
     **stages.DEMONSTRATIONS,
-    **architectures.PLAIN_NETWORKS,
-    **architectures.RESIDUAL_NETWORKS,
+    **architectures.DEMONSTRATIONS,
+    **blocks.DEMONSTRATIONS,
 }
 
 

@@ -62,3 +62,12 @@ def french_numbers(text: str) -> str:
     '1e-5 et 0,600 à 1,5'
     """
     return re.sub(r"(?<=\d)\.(?=\d)", ",", text)
+
+
+def grouped(count: float) -> str:
+    """A whole number with the thin spaces of French.
+
+    >>> grouped(61706).replace(chr(0x202F), " ")
+    '61 706'
+    """
+    return f"{count:,.0f}".replace(",", "\u202f")
