@@ -29,7 +29,7 @@ from geotl.lecture import (
     transfer,
 )
 from geotl.lecture.figures import Shown, panels_figure
-from geotl.lecture.recipes import FIRST_SEED, PARTS, LectureRecipe, load_lecture
+from geotl.lecture.recipes import FIRST_SEED, PARTS, LectureRecipe, in_order, load_lecture
 from geotl.lecture.texts import LANGUAGES, THEORIES, Both, Language, Theory, written
 from geotl.reporting.figures import write_png
 from geotl.reporting.html import Picture
@@ -223,7 +223,7 @@ def lines(record: Told) -> list[str]:
 @locked
 def show_all(out: Path, *, quiet: bool = False, log: Log = print) -> Path:
     """Run every recipe, except those that are finished, and gather them on one page."""
-    names = sorted(lectures(), key=_place)
+    names = in_order(lectures())
     records = []
     with ProgressLine(quiet=quiet) as line:
         counter = line.counter("lecture")
@@ -241,11 +241,6 @@ def _pictures(out: Path, records: Sequence[Mapping[str, Any]]) -> dict[str, Path
     """Figure files of records, by their names."""
     names = [figure_name(one["name"], language) for one in records for language in LANGUAGES]
     return {name: out / name for name in names}
-
-
-def _place(name: str) -> tuple[int, str]:
-    """Its place on the page: by part of the lecture, then by name."""
-    return list(PARTS).index(load_lecture(name)[1].part), name
 
 
 def _finished(out: Path, name: str) -> dict[str, Any] | None:
