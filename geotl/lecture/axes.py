@@ -26,7 +26,7 @@ def framed(axes: Axes, title: str, x: str, y: str, *, width_in: float, grid: str
     axes.set_title(heading, loc="left", fontsize=TITLE, color=INK, fontweight="bold")
     axes.tick_params(which="both", labelsize=SMALL)
     axes.set_xlabel(wrapped(x, width_in, TEXT), fontsize=TEXT)
-    axes.set_ylabel(wrapped(y, width_in, TEXT), fontsize=TEXT)
+    axes.set_ylabel(wrapped(y, 0.7 * width_in, TEXT), fontsize=TEXT)
 
 
 def wrapped(text: str, width_in: float, size: float, *, bold: bool = False) -> str:

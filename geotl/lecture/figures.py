@@ -326,7 +326,7 @@ def _lines(axes: Axes, panel: Lines) -> None:
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     if panel.limits is not None:
         axes.set_ylim(*panel.limits)
-    if panel.x in WHOLE_AXES:
+    if str(panel.x).split(" (")[0] in WHOLE_AXES:
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     for place, (at, text) in enumerate(panel.marks.items()):
         axes.axvline(at, color=GREY, linewidth=1, linestyle=(0, (2, 2)), zorder=1)
@@ -393,7 +393,7 @@ def _series(axes: Axes, series: Series, colour: str) -> None:
 
 def _legend(axes: Axes, names: Sequence[str]) -> None:
     if any(names):
-        axes.legend(frameon=False, fontsize=SMALL, labelcolor=INK, loc="best")
+        axes.legend(fontsize=SMALL, labelcolor=INK, loc="best", edgecolor="none", framealpha=0.8)
 
 
 def _bars(axes: Axes, panel: Bars) -> None:

@@ -142,9 +142,7 @@ def _roads(roads: Float64s, valley: MeanChange) -> Lines:
     )
     return Lines(
         valley.title(Both(fr="perte en chemin", en="lost on the way")),
-        Both(
-            fr="de la première arrivée (0) à la seconde (1)", en="from one end (0) to the other (1)"
-        ),
+        Both(fr="d'une arrivée (0) à l'autre (1)", en="from one end (0) to the other (1)"),
         Both(fr="exactitude sur l'entraînement", en="training accuracy"),
         series,
         percent=True,
