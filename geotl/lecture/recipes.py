@@ -325,14 +325,15 @@ class LectureRecipe(Section):
     numbers: dict[str, Any] = Field({}, description="numbers that differ from the defaults")
 
 
-def in_order(names: Iterable[str]) -> list[str]:
-    """Names of recipes in the order of the slides; a name that is not in ORDER comes last.
+def in_order(names: Iterable[str] | None = None) -> list[str]:
+    """Names of recipes, or of all, in the order of the slides; one not in ORDER comes last.
 
     >>> in_order(["vgg16", "mine", "dropout_masks"])
     ['dropout_masks', 'vgg16', 'mine']
     """
     places = {name: place for place, name in enumerate(ORDER)}
-    return sorted(names, key=lambda name: (places.get(name, len(ORDER)), name))
+    chosen = lectures() if names is None else names
+    return sorted(chosen, key=lambda name: (places.get(name, len(ORDER)), name))
 
 
 def load_lecture(

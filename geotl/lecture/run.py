@@ -14,7 +14,6 @@ from geotl._version import __version__
 from geotl.console import Log, ProgressLine
 from geotl.errors import ModelError
 from geotl.evaluation.evaluate import plain
-from geotl.experiments.recipe import lectures
 from geotl.io.files import json_text, write_text
 from geotl.io.locks import locked, output_lock
 from geotl.lecture import (
@@ -223,7 +222,7 @@ def lines(record: Told) -> list[str]:
 @locked
 def show_all(out: Path, *, quiet: bool = False, log: Log = print) -> Path:
     """Run every recipe, except those that are finished, and gather them on one page."""
-    names = in_order(lectures())
+    names = in_order()
     records = []
     with ProgressLine(quiet=quiet) as line:
         counter = line.counter("lecture")

@@ -29,6 +29,7 @@ from geotl.lecture.recipes import (
     Masks,
     Standardised,
     Stopping,
+    in_order,
     load_lecture,
 )
 from geotl.lecture.samples import draw, learn, network, plain_training, sample
@@ -301,7 +302,7 @@ def test_all_go_on_one_page_and_finished_ones_are_kept(
     from geotl.experiments.recipe import lectures
 
     some = {n: p for n, p in lectures().items() if n in ("gradient_descent", "dropout_masks")}
-    monkeypatch.setattr(run, "lectures", lambda: some)
+    monkeypatch.setattr(run, "in_order", lambda: in_order(some))
     page = run.show_all(tmp_path, quiet=True)
     html = page.read_text(encoding="utf-8")
     assert html.count("data:image/png;base64,") == 4  # each in two languages
