@@ -14,8 +14,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from geotl.io.files import write_text
-from geotl.lecture.recipes import PARTS, LectureRecipe, load_lecture
-from geotl.lecture.run import in_order
+from geotl.lecture.recipes import PARTS, LectureRecipe, in_order, load_lecture
 
 HERE = Path(__file__).resolve().parent
 IMPORT = "from geotl.lecture.notebook import play"

@@ -244,10 +244,9 @@ def _lecture(args: argparse.Namespace) -> None:
 
 
 def _list() -> None:
-    from geotl.experiments.recipe import lectures
-    from geotl.lecture.recipes import PARTS, load_lecture
+    from geotl.lecture.recipes import PARTS, in_order, load_lecture
 
-    found = [load_lecture(name)[:2] for name in lectures()]
+    found = [load_lecture(name)[:2] for name in in_order()]
     width = max((len(name) for name, _ in found), default=0)
     for part, title in PARTS.items():
         print(title)

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from geotl.arrays import Float64s
 from geotl.evaluation.metrics import mean_interval
+from geotl.lecture.axes import SMALL, TITLE, framed, french_axes, wrapped
 from geotl.lecture.texts import Both, Language, written
 from geotl.reporting.figures import (
     BLUE,
@@ -25,12 +26,12 @@ from geotl.reporting.figures import (
     RULE,
     canvas,
     encoded,
-    plain_axes,
 )
 from geotl.reporting.rendering import default_colours
 
 Label = str | Both  # a plain string is a name, a formula or a number of both languages
-PANEL_IN, HIGH_IN, TILE_IN = 3.7, 3.2, 1.12
+PANEL_IN, HIGH_IN, TILE_IN = 3.7, 3.4, 1.25
+COUNT = Both(fr="nombre", en="count")
 WHOLE_AXES = ("epoch", "époque", "step", "pas", "stage", "étage")
 
 
@@ -88,6 +89,7 @@ class Histograms:
     values: Mapping[Label, ArrayLike]
     bins: int = 60
     log: bool = False
+    y: Label = COUNT
 
 
 @dataclass(frozen=True)
@@ -248,6 +250,8 @@ def panels_figure(panels: Sequence[Panel], columns: int = 0, language: Language 
         parts = np.ravel(band.subfigures(1, len(row), squeeze=False, width_ratios=widths))
         for part, panel in zip(parts, row, strict=True):
             _draw(part, panel)
+    if language == "fr":
+        french_axes(figure)
     return encoded(figure)
 
 
@@ -274,19 +278,25 @@ def _width(panel: Panel) -> float:
     if isinstance(panel, Pictures):
         return max(2.0, panel.side_in * min(panel.columns, len(panel.images)) + 0.2)
     if isinstance(panel, Bars):
-        longest = max(len(str(name)) for name in panel.names)
-        return PANEL_IN + 0.07 * longest
+        longest = max(len(line) for name in panel.names for line in str(name).split("\n"))
+        return PANEL_IN + 0.085 * longest
     return PANEL_IN + (0.3 if isinstance(panel, Lines) else 0)
 
 
 def _height(panel: Panel) -> float:
     if isinstance(panel, Pictures):
-        caption = 0.2 * max([0, *(1 + str(text).count("\n") for text in panel.captions)])
+        caption = 0.21 * max([0, *(1 + _caption(text).count("\n") for text in panel.captions)])
         rows = math.ceil(len(panel.images) / panel.columns)
-        return max(1.6, (panel.side_in + caption) * rows + 0.4)
+        heading = wrapped(str(panel.title), _width(panel), TITLE, bold=True)
+        return max(1.6, (panel.side_in + caption) * rows + 0.3 + 0.24 * (1 + heading.count("\n")))
     if isinstance(panel, Bars):
-        return max(2.2, 1.0 + 0.24 * len(panel.names) * max(1.0, 0.75 * len(panel.groups)))
+        return max(2.6, 1.3 + 0.27 * len(panel.names) * max(1.0, 0.75 * len(panel.groups)))
     return HIGH_IN
+
+
+def _caption(text: Label) -> str:
+    """A picture's caption in lines as wide as the picture."""
+    return wrapped(str(text), TILE_IN, SMALL)
 
 
 def _draw(part: SubFigure, panel: Panel) -> None:
@@ -312,24 +322,22 @@ def _lines(axes: Axes, panel: Lines) -> None:
     if panel.log_y:
         axes.set_yscale("log")
         _plain_powers(axes)
-    plain_axes(axes, str(panel.title))
-    axes.set_xlabel(str(panel.x))
-    axes.set_ylabel(str(panel.y))
+    framed(axes, str(panel.title), str(panel.x), str(panel.y), width_in=PANEL_IN)
     if panel.percent:
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     if panel.limits is not None:
         axes.set_ylim(*panel.limits)
-    if panel.x in WHOLE_AXES:
+    if str(panel.x).split(" (")[0] in WHOLE_AXES:
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     for place, (at, text) in enumerate(panel.marks.items()):
         axes.axvline(at, color=GREY, linewidth=1, linestyle=(0, (2, 2)), zorder=1)
         axes.annotate(
             str(text),
-            (at, 0.02 + 0.09 * place),
+            (at, 0.02 + 0.1 * place),
             xycoords=("data", "axes fraction"),
             xytext=(3, 0),
             textcoords="offset points",
-            fontsize=8,
+            fontsize=SMALL,
             color=FAINT,
             bbox={"facecolor": "white", "alpha": 0.8, "pad": 1, "linewidth": 0},
         )
@@ -341,7 +349,7 @@ def _lines(axes: Axes, panel: Lines) -> None:
             xycoords=("axes fraction", "data"),
             xytext=(3, 3),
             textcoords="offset points",
-            fontsize=8,
+            fontsize=SMALL,
             color=FAINT,
         )
     _legend(axes, [str(series.name) for series in panel.series])
@@ -365,7 +373,7 @@ def _series(axes: Axes, series: Series, colour: str) -> None:
     """A line with its band, or dots."""
     x, y = np.asarray(series.x, float), np.asarray(series.y, float)
     if series.dots:
-        axes.scatter(x, y, 9, color=colour, alpha=0.6, linewidths=0, label=str(series.name))
+        axes.scatter(x, y, 14, color=colour, alpha=0.6, linewidths=0, label=str(series.name))
         return
     few = "o" if len(x) <= 12 else ""
     style: str | tuple[int, tuple[int, int]] = (0, (4, 2)) if series.dashed else "-"
@@ -373,10 +381,10 @@ def _series(axes: Axes, series: Series, colour: str) -> None:
         x,
         y,
         color=colour,
-        linewidth=1.8,
+        linewidth=2.2,
         linestyle=style,
         marker=few,
-        markersize=4,
+        markersize=5,
         label=str(series.name),
     )
     if series.sd is not None:
@@ -386,7 +394,7 @@ def _series(axes: Axes, series: Series, colour: str) -> None:
 
 def _legend(axes: Axes, names: Sequence[str]) -> None:
     if any(names):
-        axes.legend(frameon=False, fontsize=8, labelcolor=INK, loc="best")
+        axes.legend(fontsize=SMALL, labelcolor=INK, loc="best", edgecolor="none", framealpha=0.8)
 
 
 def _bars(axes: Axes, panel: Bars) -> None:
@@ -413,7 +421,7 @@ def _bars(axes: Axes, panel: Bars) -> None:
                 xytext=(4, 0),
                 textcoords="offset points",
                 va="center",
-                fontsize=8,
+                fontsize=SMALL,
                 color=INK,
             )
     axes.set_yticks(places, [str(name) for name in panel.names])
@@ -421,25 +429,31 @@ def _bars(axes: Axes, panel: Bars) -> None:
     if panel.log:
         axes.set_xscale("log")
         axes.xaxis.set_minor_formatter(NullFormatter())
-    plain_axes(axes, str(panel.title), grid="x")
+    framed(axes, str(panel.title), str(panel.label), "", width_in=PANEL_IN, grid="x")
     axes.tick_params(axis="y", labelcolor=INK)
-    axes.set_xlabel(str(panel.label))
     if panel.percent:
         axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     else:
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
     if panel.words:
-        low, high = axes.get_xlim()
-        axes.set_xlim(low, high * 30 if panel.log else low + (high - low) * 1.3)
+        _room_for_words(axes, panel)
     if count > 1:
         axes.legend(
             frameon=False,
-            fontsize=8,
+            fontsize=SMALL,
             labelcolor=INK,
             loc="upper left",
             ncols=min(count, 3),
-            bbox_to_anchor=(0, -(0.55 if panel.label else 0.3) / _height(panel)),
+            bbox_to_anchor=(0, -(0.7 if panel.label else 0.4) / _height(panel)),
         )
+
+
+def _room_for_words(axes: Axes, panel: Bars) -> None:
+    """Widen the axis by what the longest word at a bar's end needs."""
+    longest = max(len(str(word)) for words in panel.words.values() for word in words)
+    factor = 1 / (1 - min(0.6, 0.03 + 0.034 * longest))
+    low, high = axes.get_xlim()
+    axes.set_xlim(low, low * (high / low) ** factor if panel.log else low + (high - low) * factor)
 
 
 def _short(value: float) -> str:
@@ -460,15 +474,14 @@ def _histograms(axes: Axes, panel: Histograms) -> None:
     if panel.log:
         axes.set_yscale("log")
         _plain_powers(axes)
-    plain_axes(axes, str(panel.title))
-    axes.set_xlabel(str(panel.x))
-    axes.set_ylabel("count")
+    framed(axes, str(panel.title), str(panel.x), str(panel.y), width_in=PANEL_IN)
     _legend(axes, [str(name) for name in flat] if len(flat) > 1 else [])
 
 
 def _pictures(part: SubFigure, panel: Pictures) -> None:
     rows = math.ceil(len(panel.images) / panel.columns)
-    part.suptitle(str(panel.title), fontsize=11, color=INK, fontweight="bold", ha="left", x=0.02)
+    title = wrapped(str(panel.title), _width(panel), TITLE, bold=True)
+    part.suptitle(title, fontsize=TITLE, color=INK, fontweight="bold", ha="left", x=0.02)
     for place, axes in enumerate(np.ravel(part.subplots(rows, panel.columns, squeeze=False))):
         if place >= len(panel.images):
             axes.set_axis_off()
@@ -479,11 +492,5 @@ def _pictures(part: SubFigure, panel: Pictures) -> None:
         axes.set_yticks([])
         axes.spines[:].set_color(RULE)
         if place < len(panel.captions):
-            axes.set_title(
-                str(panel.captions[place]),
-                y=0,
-                pad=-4,
-                va="top",
-                fontsize=7 if panel.side_in < 2 else 10,
-                color=INK,
-            )
+            caption = _caption(panel.captions[place])
+            axes.set_title(caption, y=0, pad=-4, va="top", fontsize=SMALL, color=INK)

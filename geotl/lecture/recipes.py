@@ -7,7 +7,7 @@ numbers that differ from its defaults. They are in recipes/lecture/, apart from 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -35,6 +35,46 @@ PARTS: Mapping[str, str] = {
     "transfer": "Apprentissage par transfert / Transfer learning",
     "architectures": "Architectures intéressantes / Architectures of interest",
 }
+ORDER = (
+    "under_over_just_right",
+    "width_sweep",
+    "capacity_check",
+    "overfit_then_regularise",
+    "more_labels",
+    "gradient_descent",
+    "early_stopping",
+    "standardisation",
+    "batchnorm_training",
+    "batchnorm_derivation",
+    "augment_turns",
+    "augment_rotate",
+    "augment_noise",
+    "augment_noise_for_blur",
+    "augment_blur",
+    "augment_crop",
+    "augment_light",
+    "augment_erase",
+    "dropout_masks",
+    "dropout_effect",
+    "weight_histograms",
+    "lambda_sweep",
+    "weight_decay_gradient",
+    "label_smoothing_effect",
+    "mixup_effect",
+    "transfer_or_random",
+    "freezing_depth",
+    "stage_probes",
+    "first_kernels",
+    "search_space",
+    "lenet5",
+    "alexnet",
+    "bottleneck_1x1",
+    "googlenet_parallel",
+    "vgg16",
+    "plain_or_residual",
+    "residual_identity",
+    "parameter_table",
+)
 
 
 class Drawn(Section):
@@ -262,9 +302,11 @@ class Transferred(Trained):
     """A training from pretrained weights."""
 
     region: Literal["source", "target"] = Field("target", description="region of the task")
-    weights: Text | None = Field(None, description="weight file; null: pretrained on the source")
-    source_epochs: int = Field(12, ge=1, le=200, description="epochs on the source [epochs]")
-    source_shots: int = Field(30, ge=1, le=40, description="source tiles per class [tiles]")
+    cut_after: Text | None = Field("layer2", description="last stage kept; null: all")
+    input_px: int | None = Field(28, ge=8, le=128, description="side of the network's input [px]")
+    weights: Text | None = Field(
+        None, description="weight file; null: the source network that comes with geotl"
+    )
     goal: float = Field(0.6, gt=0, lt=1, description="test accuracy waited for [fraction]")
 
 
@@ -351,6 +393,17 @@ class LectureRecipe(Section):
     note: Both | None = Field(None, description="what the slide has wrong, or leaves out")
     play: Text | None = Field(None, description="one number to change: key=value")
     numbers: dict[str, Any] = Field({}, description="numbers that differ from the defaults")
+
+
+def in_order(names: Iterable[str] | None = None) -> list[str]:
+    """Names of recipes, or of all, in the order of the slides; one not in ORDER comes last.
+
+    >>> in_order(["vgg16", "mine", "dropout_masks"])
+    ['dropout_masks', 'vgg16', 'mine']
+    """
+    places = {name: place for place, name in enumerate(ORDER)}
+    chosen = lectures() if names is None else names
+    return sorted(chosen, key=lambda name: (places.get(name, len(ORDER)), name))
 
 
 def load_lecture(

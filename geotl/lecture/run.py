@@ -14,22 +14,24 @@ from geotl._version import __version__
 from geotl.console import Log, ProgressLine
 from geotl.errors import ModelError
 from geotl.evaluation.evaluate import plain
-from geotl.experiments.recipe import lectures
 from geotl.io.files import json_text, write_text
 from geotl.io.locks import locked, output_lock
 from geotl.lecture import (
     architectures,
     augmentations,
+    blocks,
     explicit,
     fitting,
+    freezing,
     implicit,
     normalisation,
+    search,
     soft_labels,
     stages,
     transfer,
 )
 from geotl.lecture.figures import Shown, panels_figure
-from geotl.lecture.recipes import FIRST_SEED, PARTS, LectureRecipe, load_lecture
+from geotl.lecture.recipes import FIRST_SEED, PARTS, LectureRecipe, in_order, load_lecture
 from geotl.lecture.texts import LANGUAGES, THEORIES, Both, Language, Theory, written
 from geotl.reporting.figures import write_png
 from geotl.reporting.html import Picture
@@ -126,9 +128,11 @@ DEMONSTRATIONS: Mapping[str, Callable[[Any], Shown]] = {
     **augmentations.AUGMENTATIONS,
     **soft_labels.SOFT_LABELS,
     **transfer.DEMONSTRATIONS,
+    **search.DEMONSTRATIONS,
+    **freezing.DEMONSTRATIONS,
     **stages.DEMONSTRATIONS,
-    **architectures.PLAIN_NETWORKS,
-    **architectures.RESIDUAL_NETWORKS,
+    **architectures.DEMONSTRATIONS,
+    **blocks.DEMONSTRATIONS,
 }
 
 
@@ -241,16 +245,6 @@ def _pictures(out: Path, records: Sequence[Mapping[str, Any]]) -> dict[str, Path
     """Figure files of records, by their names."""
     names = [figure_name(one["name"], language) for one in records for language in LANGUAGES]
     return {name: out / name for name in names}
-
-
-def in_order() -> list[str]:
-    """Names of all recipes, in the order of the lecture."""
-    return sorted(lectures(), key=_place)
-
-
-def _place(name: str) -> tuple[int, str]:
-    """Its place on the page: by part of the lecture, then by name."""
-    return list(PARTS).index(load_lecture(name)[1].part), name
 
 
 def _finished(out: Path, name: str) -> dict[str, Any] | None:

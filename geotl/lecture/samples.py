@@ -10,13 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from geotl.arrays import Float64s, Int64s
 from geotl.data.manifest import index_tiles
 from geotl.data.read_tile import TileReading
 from geotl.data.spatial_splits import draw_from
 from geotl.data.splits import by_units, numbered
-from geotl.data.tile_array import fingerprint, pack, statistics
+from geotl.data.tile_array import batch, fingerprint, pack, statistics
 from geotl.experiments.draws import Draw
 from geotl.experiments.recipe import resolve_sample
 from geotl.experiments.samples import TileSamples
@@ -275,3 +276,20 @@ def compared(arms: Sequence[Sequence[TrainedNetwork]], name: str) -> MeanChange:
     """A figure of trainings without and with, such as train, test or gap."""
     off, on = ([getattr(one, name) for one in arm] for arm in arms)
     return MeanChange.of(off, on)
+
+
+def standard_tiles(numbers: Drawn) -> Tensor:
+    """One training tile of each class [N, C, S, S], standardised."""
+    source, rows = sample_of(numbers), draw(numbers, 0).split.train
+    stats = statistics(source.pack, rows)
+    image = batch(source.pack, rows[:: numbers.shots], fill=stats.fill)["image"]
+    plane = (1, -1, 1, 1)
+    mean, sd = (torch.from_numpy(x).float().view(plane) for x in (stats.mean, stats.sd))
+    return (image - mean) / sd
+
+
+def pixels(model: TileClassifier, source: TileSamples, rows: Int64s) -> Tensor:
+    """Pixels [N, C, S, S] of tiles, invalid ones filled as the network wants."""
+    fill = model.normalise.fill.numpy().astype(np.float64)
+    image: Tensor = batch(source.pack, rows, fill=fill)["image"]
+    return image

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,51 +19,89 @@ from geotl.lecture.figures import (
     Series,
     Shown,
     sd_of,
-    spread,
 )
 from geotl.lecture.recipes import Transferred
 from geotl.lecture.samples import draw, sample_of, tiles_of
-from geotl.lecture.transfer import distances, source_numbers, started, trained
+from geotl.lecture.texts import Both
+from geotl.lecture.transfer import PRETRAINED, RANDOM, distances, started, trained
 from geotl.models.backbone import first_conv_of
+from geotl.models.registry import get_backbone
 from geotl.training.features import raw_features
 from geotl.training.heads import logistic
 
 PENALTY = 0.1  # of the probes
+KERNELS = (
+    Both(fr="au hasard", en="random"),
+    Both(fr="déjà appris", en="pretrained"),
+    Both(fr="ré-entraînés", en="fine-tuned"),
+)
 
 
 def first_kernels(numbers: Transferred) -> Shown:
     """The first convolution's kernels at random, pretrained, and fine-tuned on the task."""
     source, rows = sample_of(numbers), draw(numbers, 0)
-    random, _ = started(numbers, source, rows.split.train, numbers.seed, pretrained=False)
-    moved, coherent = [], []
+    random = started(numbers, source, rows.split.train, numbers.seed, pretrained=False)
+    moved = []
     for number in range(numbers.seeds):
         before, fit = trained(numbers, number, pretrained=True)
         moved.append(list(distances(before, fit.last).values()))
         if number == 0:
             pretrained, tuned = before, fit.last
     kernels = [first_conv_of(m.backbone).weight.detach() for m in (random, pretrained, tuned)]
-    coherent = [coherence(k) for k in kernels]
-    edges = coherent[1].mean() - coherent[0].mean()
-    error = (coherent[0].var() / len(coherent[0]) + coherent[1].var() / len(coherent[1])) ** 0.5
-    shift = MeanChange.of([row[-1] for row in moved], [row[0] for row in moved])
+    return kernels_shown(kernels, np.array(moved))
+
+
+def kernels_shown(kernels: Sequence[Tensor], moved: Float64s) -> Shown:
+    """Findings on kernels [O, C, k, k] at random, pretrained and fine-tuned, and their pictures.
+
+    Args:
+        kernels: the three.
+        moved: how far fine-tuning moved each stage [seeds, stages].
+    """
+    coherent = [coherence(kernel) for kernel in kernels]
+    edges = MeanChange.of(coherent[0], coherent[1])
+    shift = MeanChange.of(moved[:, -1], moved[:, 0])
     findings = {
         "edges": ClaimResult(
-            bool(edges > 2 * error),
-            f"mean coherence (1: one direction, 0: none) {coherent[0].mean():.3f} at random, "
-            f"{coherent[1].mean():.3f} pretrained (difference {edges:+.3f} ± {error:.3f})",
+            edges.rises,
+            edges.both(
+                Both(
+                    fr=f"cohérence moyenne de {len(coherent[0])} filtres (1 : une seule direction, "
+                    "0 : aucune), au hasard -> déjà appris :",
+                    en=f"mean coherence of {len(coherent[0])} kernels (1: one direction alone, "
+                    "0: none), random -> pretrained:",
+                )
+            ),
         ),
         "generic": ClaimResult(
             shift.falls,
-            shift.words("fine-tuning moves the deepest stage -> the first, over their norms"),
+            shift.both(
+                Both(
+                    fr="distance parcourue au ré-entraînement, relative à la norme, dernier étage "
+                    "-> premier :",
+                    en="distance that fine-tuning moves the last stage -> the first, over the "
+                    "norm:",
+                )
+            ),
         ),
     }
     order = np.argsort(-coherent[1])[:16]
     panels = tuple(
-        Pictures(title, tuple(_kernel_picture(k[i]) for i in order.tolist()), columns=4)
-        for title, k in zip(("random", "pretrained", "fine-tuned"), kernels, strict=True)
+        Pictures(
+            _kernels_title(name, values),
+            tuple(_kernel_picture(kernel[i]) for i in order.tolist()),
+            columns=4,
+        )
+        for name, kernel, values in zip(KERNELS, kernels, coherent, strict=True)
     )
     values = {"coherence": [c.mean() for c in coherent], "moved": moved}
     return Shown(findings, values, panels)
+
+
+def _kernels_title(name: Both, values: Float64s) -> Both:
+    """A panel's title: which kernels, and their mean coherence."""
+    mean = f"{float(values.mean()):.2f}"
+    return Both(fr=f"{name.fr}\ncohérence {mean}", en=f"{name.en}\ncoherence {mean}")
 
 
 def coherence(kernels: Tensor) -> Float64s:
@@ -93,80 +131,109 @@ def _kernel_picture(kernel: Tensor) -> NDArray[Any]:
 
 def stage_probes(numbers: Transferred) -> Shown:
     """A linear probe on each stage, of pretrained and random weights, on both regions."""
-    task = source_numbers(numbers).model_copy(update={"shots": numbers.shots})
-    table = np.zeros((2, 2, numbers.seeds, 0))
-    columns = []
-    stages = started(
-        numbers,
-        sample_of(numbers),
-        draw(numbers, 0).split.train,
-        numbers.seed,
-        pretrained=False,
-    )[0].backbone.stage_names
-    for stage in stages:
-        accuracies = np.zeros((2, 2, numbers.seeds))
-        for number in range(numbers.seeds):
-            for place, where in enumerate((numbers, task)):
-                for side, pretrained in enumerate((False, True)):
-                    accuracies[side, place, number] = _probed(
-                        numbers, where, stage, number, pretrained=pretrained
-                    )
-        columns.append(accuracies)
-    table = np.stack(columns, axis=-1)  # [random or pretrained, task or source, seeds, stages]
+    home = numbers.model_copy(update={"region": "source"})
+    table = np.array(
+        [
+            [
+                [
+                    probed(numbers, where, number, pretrained=pretrained)
+                    for number in range(numbers.seeds)
+                ]
+                for where in (numbers, home)
+            ]
+            for pretrained in (False, True)
+        ]
+    )
+    stages = get_backbone(numbers.backbone).stages[: table.shape[-1]]
+    return probes_shown(stages, table)
+
+
+def probes_shown(stages: Sequence[str], table: Float64s) -> Shown:
+    """Findings of probes, and their figure.
+
+    Args:
+        stages: their names.
+        table: test accuracy [random or pretrained, task or source, seeds, stages].
+    """
     gain = table[1] - table[0]
     deep = MeanChange.of(gain[0, :, 0], gain[0, :, -1])
-    ratio = table[1, 0] / table[1, 1]
-    loss = MeanChange.of(ratio[:, 0], ratio[:, -1])
+    classes = MeanChange.of(table[1, 1, :, 0], table[1, 1, :, -1])
+    arrow = f"{stages[0]} -> {stages[-1]} :", f"{stages[0]} -> {stages[-1]}:"
     findings = {
         "generic": ClaimResult(
-            abs(float(gain[0, :, 0].mean())) < abs(float(gain[0, :, -1].mean())),
-            "pretraining adds to a probe on the task "
-            + ", ".join(
-                f"{s} {spread(g, sign=True)}" for s, g in zip(stages, gain[0].T, strict=True)
+            deep.rises,
+            deep.both(
+                Both(
+                    fr=f"ce que des poids déjà appris ajoutent à la sonde sur la tâche, {arrow[0]}",
+                    en=f"what pretrained weights add to the probe on the task, {arrow[1]}",
+                )
             ),
         ),
         "specific": ClaimResult(
-            loss.falls,
-            loss.words(f"task's accuracy over the source's, {stages[0]} -> {stages[-1]}"),
+            classes.rises,
+            classes.both(
+                Both(
+                    fr=f"exactitude de la sonde sur les classes de la source, {arrow[0]}",
+                    en=f"accuracy of the probe on the source's classes, {arrow[1]}",
+                )
+            ),
         ),
     }
-    panels = tuple(
-        Lines(
-            title,
-            "stage",
-            "accuracy of a linear probe",
-            tuple(
-                Series(
-                    name,
-                    np.arange(len(stages)) + 1,
-                    table[side, place].mean(0),
-                    np.array([sd_of(c) for c in table[side, place].T]),
-                )
-                for side, name in ((1, "pretrained"), (0, "random"))
-            ),
-            percent=True,
-        )
-        for place, title in enumerate(("on the task's region", "on the source's region"))
+    ends = MeanChange.of(table[0, 0, :, -1], table[1, 0, :, -1])
+    ours = MeanChange.of(table[0, 1, :, -1], table[1, 1, :, -1])
+    panels = (
+        _probe_lines(table[:, 1], stages, ours.title(Both(fr="région source", en="source region"))),
+        _probe_lines(table[:, 0], stages, ends.title(Both(fr="région cible", en="target region"))),
     )
     return Shown(findings, {"stages": stages, "accuracy": table, "deep": deep.values()}, panels)
 
 
-def _probed(
-    numbers: Transferred, where: Transferred, stage: str, number: int, *, pretrained: bool
-) -> float:
-    """Test accuracy of a logistic head on one stage's pooled features."""
+def _probe_lines(table: Float64s, stages: Sequence[str], title: Both) -> Lines:
+    """A panel of probes by stage, of [random or pretrained, seeds, stages]."""
+    series = tuple(
+        Series(name, np.arange(len(stages)) + 1, part.mean(0), np.array([sd_of(c) for c in part.T]))
+        for name, part in ((PRETRAINED, table[1]), (RANDOM, table[0]))
+    )
+    return Lines(
+        title,
+        Both(
+            fr=f"étage ({', '.join(f'{i + 1} : {s}' for i, s in enumerate(stages))})",
+            en=f"stage ({', '.join(f'{i + 1}: {s}' for i, s in enumerate(stages))})",
+        ),
+        Both(fr="exactitude d'une sonde linéaire", en="accuracy of a linear probe"),
+        series,
+        percent=True,
+        limits=(0.3, 1.0),
+    )
+
+
+def probed(
+    numbers: Transferred, where: Transferred, number: int, *, pretrained: bool
+) -> list[float]:
+    """Test accuracy of a logistic head on each stage's pooled features, shallow to deep."""
     source, rows = sample_of(where), draw(where, number)
-    model, _ = started(
-        numbers, source, rows.split.train, numbers.seed, pretrained=pretrained, stages=(stage,)
+    stages = get_backbone(numbers.backbone).stages
+    stages = stages[: stages.index(numbers.cut_after or stages[-1]) + 1]
+    model = started(
+        numbers,
+        source,
+        rows.split.train,
+        numbers.seed + number,
+        pretrained=pretrained,
+        stages=stages,
     )
     train, test = (tiles_of(source, part) for part in (rows.split.train, rows.split.test))
     features = []
     for part in (train, test):
         raw = torch.from_numpy(raw_features(model, part.pack, part.rows, precision="float32"))
         features.append(model.standardise(raw).numpy())
+    ends = np.cumsum([model.backbone.channels[stage] for stage in stages])[:-1]
     classes = len(source.index.classes)
-    head = logistic(features[0], train.labels, PENALTY, num_classes=classes)
-    return float(np.mean(head.logits(features[1]).argmax(1) == test.labels))
+    accuracies = []
+    for learn, look in zip(*(np.split(part, ends, axis=2) for part in features), strict=True):
+        head = logistic(learn, train.labels, PENALTY, num_classes=classes)
+        accuracies.append(float(np.mean(head.logits(look).argmax(1) == test.labels)))
+    return accuracies
 
 
 DEMONSTRATIONS: Mapping[str, Callable[[Any], Shown]] = {

@@ -56,9 +56,18 @@ def written(text: str | Both, language: Language) -> str:
 
 
 def french_numbers(text: str) -> str:
-    """Decimal points between digits as commas.
+    """Decimal points between digits as commas, and a space before a per cent sign.
 
-    >>> french_numbers("1e-5 et 0.600 à 1.5")
-    '1e-5 et 0,600 à 1,5'
+    >>> french_numbers("1e-5 et 0.600 à 1.5 (20%)").replace(chr(0xA0), " ")
+    '1e-5 et 0,600 à 1,5 (20 %)'
     """
-    return re.sub(r"(?<=\d)\.(?=\d)", ",", text)
+    return re.sub(r"(?<=\d)%", "\u00a0%", re.sub(r"(?<=\d)\.(?=\d)", ",", text))
+
+
+def grouped(count: float) -> str:
+    """A whole number with the thin spaces of French.
+
+    >>> grouped(61706).replace(chr(0x202F), " ")
+    '61 706'
+    """
+    return f"{count:,.0f}".replace(",", "\u202f")

@@ -1,26 +1,22 @@
-"""Transfer learning shown: pretrained on one region of the samples, trained on the other."""
+"""Transfer learning shown: from random weights and from those of a source network."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import time
 from collections.abc import Callable, Mapping, Sequence
+from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
-from torch.nn import functional as F
+from safetensors.torch import load
+from torch import Tensor
 
-from geotl._version import __version__
-from geotl.arrays import Float64s, Int64s
-from geotl.data.tile_array import batch
+from geotl.arrays import Int64s
+from geotl.errors import ModelError
 from geotl.experiments.samples import TileSamples
-from geotl.io.cache_entries import kept
-from geotl.io.files import cache_folder, sha256_of, whole_file
-from geotl.lecture.figures import Bars, ClaimResult, Lines, MeanChange, Shown, sd_of, spread
+from geotl.io.files import sha256_of
+from geotl.lecture.figures import Bars, ClaimResult, Lines, MeanChange, Shown, sd_of
 from geotl.lecture.recipes import Transferred
 from geotl.lecture.samples import (
     TrainedNetwork,
@@ -32,55 +28,59 @@ from geotl.lecture.samples import (
     network,
     plain_training,
     sample_of,
+    tiles_of,
     waited,
 )
-from geotl.models.backbone import freeze
+from geotl.lecture.texts import Both
+from geotl.models.backbone import Backbone, freeze
 from geotl.models.classifier import TileClassifier
-from geotl.models.registry import get_backbone
 from geotl.training.features import raw_features
+from geotl.training.strategies import predict_rows
 
-BACKBONE = "backbone.safetensors"
-PENALTY = 0.1  # of the probes
+SOURCE_FILE = "source_network.safetensors"  # made by sample_tiles/make_source_network.py
+SOURCE_SHA256 = "3a9a3deeeaabbc9be839a2ddc2e2c45bf2d7309f83ad71729807ff80977a90d4"
+SOURCE_BACKBONE, SOURCE_BANDS = "resnet18", ("B02", "B03", "B04", "B08")
+SOURCE_STAGES = ("stem", "layer1", "layer2")
+SECOND = 500  # added to a seed for the second training on the same tiles
+PRETRAINED = Both(fr="poids déjà appris", en="pretrained")
+RANDOM = Both(fr="au hasard", en="random")
+TEST = Both(fr="exactitude sur le test", en="test accuracy")
 
 
-def source_numbers(numbers: Transferred) -> Transferred:
-    """The source task of a transfer: the other region, with its own tiles and epochs."""
-    other = "source" if numbers.region == "target" else "target"
-    changed = {"region": other, "shots": numbers.source_shots, "epochs": numbers.source_epochs}
-    return numbers.model_copy(update=changed)
+def source_state() -> dict[str, Tensor]:
+    """The shipped source network's tensors by name, float32.
 
-
-def pretrained_file(numbers: Transferred) -> Path:
-    """The backbone trained on the source task, from the cache folder or trained now.
-
-    It is known by everything it depends on, so that several demonstrations share one file.
+    Raises:
+        ModelError: the file is not the one that was shipped.
     """
-    task = source_numbers(numbers)
-    source, rows = sample_of(task), draw(task, 0)
-    start = network(source, rows.split.train, task, numbers.seed)
-    keys = (
-        "region",
-        "bands",
-        "shots",
-        "epochs",
-        "backbone",
-        "cut_after",
-        "input_px",
-        "batch_size",
-        "lr",
-        "seed",
-    )
-    identity = {key: getattr(task, key) for key in keys} | {"geotl": __version__}
-    identity |= {"tiles": source.pack.fingerprint, "threads": torch.get_num_threads()}
-    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
+    with as_file(files("geotl.lecture") / "assets" / SOURCE_FILE) as path:
+        if sha256_of(path) != SOURCE_SHA256:
+            raise ModelError(f"{path}: not the file that came with geotl; install it again")
+        return {name: tensor.float() for name, tensor in load(path.read_bytes()).items()}
 
-    def make(part: Path) -> None:
-        fit = learn(start, source, rows, plain_training(task, numbers.seed))
-        state = {k: v.contiguous() for k, v in fit.last.backbone.state_dict().items()}
-        with whole_file(part / BACKBONE) as path:
-            save_file(state, path)
 
-    return kept(cache_folder() / "lecture" / digest, make) / BACKBONE
+def load_source(backbone: Backbone) -> None:
+    """Put the source network's weights into a backbone of the same kind.
+
+    Raises:
+        ModelError: another backbone, other bands, or a later stage.
+    """
+    kind = (backbone.name, backbone.bands, backbone.stage_names)
+    if kind != (SOURCE_BACKBONE, SOURCE_BANDS, SOURCE_STAGES[: len(backbone.stage_names)]):
+        raise ModelError(
+            f"the source network is a {SOURCE_BACKBONE} to {SOURCE_STAGES[-1]} in "
+            f"{' '.join(SOURCE_BANDS)}; for {backbone.name} to {backbone.stage_names[-1]} in "
+            f"{' '.join(backbone.bands)} give weights=FILE"
+        )
+    state = source_state()
+    here = backbone.state_dict()
+    backbone.load_state_dict({name: state.get(name, tensor) for name, tensor in here.items()})
+    backbone.random_stages = frozenset()
+
+
+def weights_sha256(numbers: Transferred) -> str:
+    """SHA-256 of the pretrained weights."""
+    return sha256_of(Path(numbers.weights).expanduser()) if numbers.weights else SOURCE_SHA256
 
 
 def started(
@@ -91,26 +91,18 @@ def started(
     *,
     pretrained: bool,
     stages: Sequence[str] = (),
-) -> tuple[TileClassifier, str]:
-    """A network for the task from random or pretrained weights, and the weights' sha256.
+) -> TileClassifier:
+    """A network for the task from random or pretrained weights.
 
     Both have the same head; features are standardised by the training tiles in both.
     """
-    if pretrained and numbers.weights:
-        path = Path(numbers.weights).expanduser()
-        model = network(source, rows, numbers, seed, weights=str(path), stages=stages)
-    else:
-        model = network(source, rows, numbers, seed, stages=stages)
-    digest = ""
-    if pretrained:
-        path = Path(numbers.weights).expanduser() if numbers.weights else pretrained_file(numbers)
-        digest = sha256_of(path)
-        if not numbers.weights:
-            model.backbone.load_state_dict(load_file(path))
-            model.backbone.random_stages = frozenset()
+    path = str(Path(numbers.weights).expanduser()) if numbers.weights and pretrained else "none"
+    model = network(source, rows, numbers, seed, weights=path, stages=stages)
+    if pretrained and not numbers.weights:
+        load_source(model.backbone)
     raw = raw_features(model, source.pack, rows, precision="float32")
     model.set_feature_scale(torch.from_numpy(raw.reshape(-1, raw.shape[2])))
-    return model, digest
+    return model
 
 
 def trained(
@@ -120,65 +112,138 @@ def trained(
     pretrained: bool,
     upto: str | None = None,
     watch: bool = False,
+    second: bool = False,
 ) -> tuple[TileClassifier, TrainedNetwork]:
-    """One training on the task, complete or from a frozen stage on: its start and its result."""
+    """One training on the task, complete or from a frozen stage on: its start and its result.
+
+    Args:
+        numbers: the task.
+        number: of the draw.
+        pretrained: whether the first weights are those of the source network.
+        upto: last frozen stage.
+        watch: test after every epoch.
+        second: another start (head, order, and random weights) on the same tiles.
+    """
     source, rows = sample_of(numbers), draw(numbers, number)
-    seed = numbers.seed + number
-    model, _ = started(numbers, source, rows.split.train, seed, pretrained=pretrained)
+    seed = numbers.seed + number + (SECOND if second else 0)
+    model = started(numbers, source, rows.split.train, seed, pretrained=pretrained)
     freeze(model.backbone, upto)
     model.frozen_until = upto
     return model, learn(model, source, rows, plain_training(numbers, seed), watch=watch)
 
 
+def disagreement(numbers: Transferred, number: int, fits: Sequence[TrainedNetwork]) -> float:
+    """Share of test tiles to which two trainings on the same tiles give different classes."""
+    tiles = tiles_of(sample_of(numbers), draw(numbers, number).split.test)
+    first, second = (
+        predict_rows(fit.last, tiles.pack, tiles.rows, precision="float32").argmax(axis=1)
+        for fit in fits
+    )
+    return float(np.mean(first != second))
+
+
 def transfer_or_random(numbers: Transferred) -> Shown:
     """The same task from random and from pretrained weights: each of the lecture's claims."""
     arms: list[list[TrainedNetwork]] = [[], []]
+    unlike: list[list[float]] = [[], []]
     for number in range(numbers.seeds):
         for side, pretrained in enumerate((False, True)):
-            arms[side].append(trained(numbers, number, pretrained=pretrained, watch=True)[1])
+            fit = trained(numbers, number, pretrained=pretrained, watch=True)[1]
+            again = trained(numbers, number, pretrained=pretrained, second=True)[1]
+            arms[side].append(fit)
+            unlike[side].append(disagreement(numbers, number, (fit, again)))
+    return transfer_shown(numbers, arms, MeanChange.of(*unlike))
+
+
+def transfer_shown(
+    numbers: Transferred, arms: Sequence[Sequence[TrainedNetwork]], unlike: MeanChange
+) -> Shown:
+    """Findings of trainings from random and from pretrained weights, and their figure."""
     wait = MeanChange.of(
         *([waited(o, "val_accuracy", numbers.goal, numbers.epochs) for o in a] for a in arms)
     )
     test, gap = compared(arms, "test"), compared(arms, "gap")
     first = MeanChange.of(*([float(curve(o.history, "val_accuracy")[0]) for o in a] for a in arms))
-    spreads = sd_of(test.off), sd_of(test.on)
+    learnt = min(fit.train for arm in arms for fit in arm)
+    goal = f"{numbers.goal:.0%}"
     findings = {
         "compute": ClaimResult(
             wait.falls,
-            wait.words(
-                f"epochs to {numbers.goal:.0%} test accuracy (never: {numbers.epochs + 1})", 1
+            wait.both(
+                Both(
+                    fr=f"époques jusqu'à {goal} d'exactitude sur le test "
+                    f"(jamais : {numbers.epochs + 1})",
+                    en=f"epochs to {goal} test accuracy (never: {numbers.epochs + 1})",
+                ),
+                1,
             ),
         ),
         "stability": ClaimResult(
-            spreads[1] < spreads[0],
-            f"sd of the test accuracy over {numbers.seeds} seeds {spreads[0]:.3f} -> "
-            f"{spreads[1]:.3f}",
+            unlike.falls,
+            unlike.both(
+                Both(
+                    fr="part des images de test que deux départs sur les mêmes images "
+                    "d'entraînement classent autrement",
+                    en="share of test tiles that two starts on the same training tiles "
+                    "classify differently",
+                )
+            ),
         ),
-        "overfitting": ClaimResult(gap.falls, gap.words("training minus test accuracy")),
-        "generalisation": ClaimResult(test.rises, test.words("test accuracy")),
-        "start": ClaimResult(first.rises, first.words("test accuracy after the first epoch")),
+        "overfitting": ClaimResult(
+            gap.falls,
+            gap.both(
+                Both(
+                    fr=f"tous les réseaux savent {learnt:.0%} ou plus de l'entraînement ; écart "
+                    "entre entraînement et test",
+                    en=f"all networks know {learnt:.0%} or more of the training tiles; gap "
+                    "between training and test accuracy",
+                )
+            ),
+        ),
+        "generalisation": ClaimResult(test.rises, test.both(TEST)),
+        "start": ClaimResult(
+            first.rises,
+            first.both(
+                Both(
+                    fr="exactitude sur le test après la première époque",
+                    en="test accuracy after the first epoch",
+                )
+            ),
+        ),
     }
-    series = (
-        band("pretrained on the source", arms[1], "val_accuracy"),
-        band("random", arms[0], "val_accuracy"),
+    series = (band(PRETRAINED, arms[1], "val_accuracy"), band(RANDOM, arms[0], "val_accuracy"))
+    panels = (
+        Lines(
+            test.title(TEST),
+            Both(fr="époque", en="epoch"),
+            TEST,
+            series,
+            percent=True,
+            level=(numbers.goal, Both(fr="seuil", en="goal")),
+        ),
+        Bars(
+            unlike.title(Both(fr="instabilité", en="instability")),
+            (RANDOM, PRETRAINED),
+            {"": [float(unlike.off.mean()), float(unlike.on.mean())]},
+            label=Both(
+                fr="deux départs, deux classes (part des images)",
+                en="two starts, two classes (share of tiles)",
+            ),
+            sds={"": [sd_of(unlike.off), sd_of(unlike.on)]},
+            words={"": [f"{float(part.mean()):.2f}" for part in (unlike.off, unlike.on)]},
+            percent=True,
+        ),
     )
-    panel = Lines(
-        "test accuracy, mean ± sd over seeds",
-        "epoch",
-        "accuracy",
-        series,
-        percent=True,
-        level=(numbers.goal, "waited for"),
-    )
-    path = Path(numbers.weights).expanduser() if numbers.weights else pretrained_file(numbers)
     values = {
         "wait": wait.values(),
         "judged": test.values(),
         "gap": gap.values(),
+        "train": min(fit.train for arm in arms for fit in arm),
         "first": first.values(),
-        "weights_sha256": sha256_of(path),
+        "unlike": unlike.values(),
+        "weights_sha256": weights_sha256(numbers),
     }
-    return Shown(findings, values, (panel,))
+    return Shown(findings, values, panels)
 
 
 def distances(before: TileClassifier, after: TileClassifier) -> dict[str, float]:
@@ -193,143 +258,4 @@ def distances(before: TileClassifier, after: TileClassifier) -> dict[str, float]
     return by_stage
 
 
-def search_space(numbers: Transferred) -> Shown:
-    """How far training moves each stage from random, pretrained and partly frozen weights."""
-    kinds: Mapping[str, tuple[bool, bool]] = {
-        "random": (False, False),
-        "pretrained": (True, False),
-        "first stage frozen": (True, True),
-    }
-    moves: dict[str, list[dict[str, float]]] = {name: [] for name in kinds}
-    untouched = []
-    for number in range(numbers.seeds):
-        for name, (pretrained, frozen) in kinds.items():
-            upto = get_backbone(numbers.backbone).stages[0] if frozen else None
-            start, fit = trained(numbers, number, pretrained=pretrained, upto=upto)
-            moves[name].append(distances(start, fit.last))
-            if upto:
-                untouched.append(_same_state(start, fit.last, upto))
-    stages = tuple(moves["random"][0])
-    table = {n: np.array([[d[s] for s in stages] for d in rows]) for n, rows in moves.items()}
-    change = MeanChange.of(table["random"].mean(axis=1), table["pretrained"].mean(axis=1))
-    frozen_moved = float(table["first stage frozen"][:, 0].max())
-    findings = {
-        "smaller": ClaimResult(
-            change.falls, change.words("distance from the first weights, over their norm")
-        ),
-        "frozen": ClaimResult(
-            frozen_moved == 0 and all(untouched),
-            f"the frozen stage moved by {frozen_moved:g}; parameters and buffers bit-identical in "
-            f"{sum(untouched)} of {len(untouched)} seeds",
-        ),
-    }
-    panel = Bars(
-        "distance from the first weights",
-        stages,
-        {name: part.mean(axis=0).tolist() for name, part in table.items()},
-        label="over the weights' norm",
-        sds={name: [sd_of(c) for c in part.T] for name, part in table.items()},
-    )
-    return Shown(findings, {"stages": stages, **table}, (panel,))
-
-
-def _same_state(before: TileClassifier, after: TileClassifier, stage: str) -> bool:
-    """Whether a stage's parameters and buffers are the same bits."""
-    second = after.backbone.stages[stage].state_dict()
-    return all(
-        torch.equal(tensor, second[name])
-        for name, tensor in before.backbone.stages[stage].state_dict().items()
-    )
-
-
-def freezing_depth(numbers: Transferred) -> Shown:
-    """Frozen up to each stage in turn: accuracy, images a second, trained parameters."""
-    source = sample_of(numbers)
-    probe, _ = started(numbers, source, draw(numbers, 0).split.train, numbers.seed, pretrained=True)
-    depths = (None, *probe.backbone.stage_names)
-    names = ("nothing", *(f"to {stage}" for stage in probe.backbone.stage_names))
-    test, speed, learning = np.zeros((numbers.seeds, len(depths))), [], []
-    moved: list[dict[str, float]] = []
-    for place, upto in enumerate(depths):
-        for number in range(numbers.seeds):
-            start, fit = trained(numbers, number, pretrained=True, upto=upto)
-            test[number, place] = fit.test
-        moved.append(distances(start, fit.last))
-        learning.append(sum(p.numel() for p in start.parameters() if p.requires_grad))
-        speed.append(images_per_second(start, source, draw(numbers, 0).split.train[:32]))
-    first_two = MeanChange.of(test[:, 0], test[:, min(2, len(depths) - 1)])
-    faster = speed[-1] / speed[0]
-    findings = {
-        "time": ClaimResult(
-            faster >= 2,
-            f"{speed[0]:.0f} images a second with nothing frozen, {speed[-1]:.0f} with the head "
-            f"alone: {faster:.1f} times as many, before any caching of frozen stages",
-        ),
-        "generic": ClaimResult(
-            not first_two.falls,
-            first_two.words(
-                f"test accuracy, nothing frozen -> frozen {names[min(2, len(depths) - 1)]}"
-            ),
-        ),
-        "specific": _deepest(test, names),
-    }
-    panels = (
-        Bars(
-            "test accuracy",
-            names,
-            {"": test.mean(0).tolist()},
-            sds={"": [sd_of(c) for c in test.T]},
-            words={"": [spread(c) for c in test.T]},
-            label="frozen",
-            percent=True,
-        ),
-        Bars(
-            "images a second in training",
-            names,
-            {"": speed},
-            label="images/s",
-            words={"": [f"{n:,} trained" for n in learning]},
-        ),
-    )
-    values = {
-        "frozen": names,
-        "judged": test,
-        "images_s": speed,
-        "parameters": learning,
-        "distance": moved,
-    }
-    return Shown(findings, values, panels)
-
-
-def _deepest(test: Float64s, names: Sequence[str]) -> ClaimResult:
-    """Whether freezing even the deepest stage costs accuracy."""
-    change = MeanChange.of(test[:, 0], test[:, -1])
-    return ClaimResult(change.falls, change.words(f"test accuracy, nothing frozen -> {names[-1]}"))
-
-
-def images_per_second(
-    model: TileClassifier, source: TileSamples, rows: Int64s, passes: int = 5
-) -> float:
-    """Images a second through forward and backward, the frozen part without gradients.
-
-    The best of some passes, so that a busy machine matters less.
-    """
-    fill = model.normalise.fill.numpy().astype(np.float64)
-    image = batch(source.pack, rows, fill=fill)["image"]
-    labels = torch.from_numpy(source.labels[rows])
-    model.train()
-    best = float("inf")
-    for _ in range(passes + 1):
-        begun = time.perf_counter()
-        model.zero_grad()
-        logits = model.classify(model.standardise(model.finish(model.frozen_part(image))))
-        F.cross_entropy(logits, labels).backward()  # type: ignore[no-untyped-call]
-        best = min(best, time.perf_counter() - begun)
-    return len(rows) / best
-
-
-DEMONSTRATIONS: Mapping[str, Callable[[Any], Shown]] = {
-    "transfer_or_random": transfer_or_random,
-    "search_space": search_space,
-    "freezing_depth": freezing_depth,
-}
+DEMONSTRATIONS: Mapping[str, Callable[[Any], Shown]] = {"transfer_or_random": transfer_or_random}

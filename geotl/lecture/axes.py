@@ -1,0 +1,70 @@
+"""What the lecture's figures share: type for a projector, wrapped titles, French axes."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Callable
+
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
+
+from geotl.lecture.texts import french_numbers
+from geotl.reporting.figures import INK, plain_axes
+
+TITLE, TEXT, SMALL = 14, 12, 11  # points
+POINTS = 72  # in an inch
+BOLD, REGULAR = 0.62, 0.56  # mean width of a letter, over its size
+
+
+def framed(axes: Axes, title: str, x: str, y: str, *, width_in: float, grid: str = "both") -> None:
+    """Give axes the look, title and names of the lecture's figures."""
+    plain_axes(axes, grid=grid)
+    heading = wrapped(title, width_in, TITLE, bold=True)
+    axes.set_title(heading, loc="left", fontsize=TITLE, color=INK, fontweight="bold")
+    axes.tick_params(which="both", labelsize=SMALL)
+    axes.set_xlabel(wrapped(x, width_in, TEXT), fontsize=TEXT)
+    axes.set_ylabel(wrapped(y, 0.7 * width_in, TEXT), fontsize=TEXT)
+
+
+def wrapped(text: str, width_in: float, size: float, *, bold: bool = False) -> str:
+    r"""A text in lines of a width in inches; an effect stays beside its interval.
+
+    >>> wrapped("accuracy on the test: +0.12 [+0.10, +0.14]", 3.0, 14, bold=True)
+    'accuracy on the test:\n+0.12\xa0[+0.10,\xa0+0.14]'
+    """
+    kept = re.sub(r" ?\[[^\]\n]*\]", lambda found: found[0].replace(" ", "\u00a0"), text)
+    kept = re.sub(r" (?=[:;?!%»])", "\u00a0", kept)
+    letters = int(width_in * POINTS / (size * (BOLD if bold else REGULAR)))
+    lines = [
+        textwrap.wrap(line, max(letters, 4), break_long_words=False) for line in kept.split("\n")
+    ]
+    return "\n".join("\n".join(line) for line in lines)
+
+
+def french_axes(figure: Figure) -> None:
+    """Write the numbers on all axes of a figure as French does."""
+    for axes in figure.findobj(Axes):
+        if isinstance(axes, Axes):
+            for axis in (axes.xaxis, axes.yaxis):
+                _french_axis(axis)
+
+
+def _french_axis(axis: Axis) -> None:
+    formatter = axis.get_major_formatter()
+    if not isinstance(formatter, NullFormatter):
+        axis.set_major_formatter(FuncFormatter(_french(formatter, axis)))
+
+
+def _french(formatter: Callable[[float, int | None], str], axis: Axis) -> Callable[..., str]:
+    """A formatter's texts with French numbers; it sees all places, since it chooses by them."""
+
+    def text(value: float, place: int | None = None) -> str:
+        prepare = getattr(formatter, "set_locs", None)
+        if prepare is not None:
+            prepare(axis.get_majorticklocs())
+        return french_numbers(formatter(value, place))
+
+    return text

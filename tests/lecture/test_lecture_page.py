@@ -1,0 +1,103 @@
+"""The lecture's page: the slides' order, and figures whose texts fit and are French in French."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from geotl.experiments.recipe import lectures
+from geotl.lecture import figures
+from geotl.lecture.axes import french_axes, wrapped
+from geotl.lecture.figures import Bars, Histograms, Lines, Series
+from geotl.lecture.recipes import ORDER, PARTS, in_order, load_lecture
+from geotl.lecture.texts import Both
+
+
+def test_every_recipe_has_its_place_and_parts_follow_each_other() -> None:
+    assert set(ORDER) == set(lectures())
+    assert len(ORDER) == len(set(ORDER))
+    parts = [list(PARTS).index(load_lecture(name)[1].part) for name in ORDER]
+    fitting = {"more_labels"}  # of the first part, though the slide stands later
+    kept = [p for name, p in zip(ORDER, parts, strict=True) if name not in fitting]
+    assert kept == sorted(kept)
+
+
+def test_a_recipe_of_ones_own_comes_last() -> None:
+    assert in_order(["mine", "vgg16", "width_sweep"]) == ["width_sweep", "vgg16", "mine"]
+
+
+def test_a_long_title_is_wrapped_and_an_interval_stays_in_one_line() -> None:
+    lines = wrapped("accuracy on test tiles: +0.12 [+0.10 ; +0.14]", 3.0, 14, bold=True)
+    assert lines.count("\n") == 1
+    assert lines.split("\n")[1] == "+0.12\u00a0[+0.10\u00a0;\u00a0+0.14]"
+    assert wrapped("one\ntwo", 3.0, 14) == "one\ntwo"
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch):
+    """Every figure that is drawn, caught before it is encoded."""
+    caught: list[Figure] = []
+
+    def encode(figure: Figure) -> bytes:
+        figure.draw_without_rendering()
+        caught.append(figure)
+        return b""
+
+    monkeypatch.setattr(figures, "encoded", encode)
+    return caught
+
+
+LONG = Both(
+    fr="exactitude sur le test : +0.12 [+0.10 ; +0.14]", en="accuracy: +0.12 [+0.10, +0.14]"
+)
+PANELS = (
+    Lines(LONG, "x", "y", (Series("s", [0, 0.5, 1], [0.1, 0.2, 0.3]),), percent=True),
+    Bars(LONG, ("a", "b"), {"": [0.5, 1.5]}, words={"": ["0.5", "102,764,544"]}),
+    Histograms(LONG, "v", {"one": np.linspace(0, 1, 50)}),
+)
+
+
+def ticks(figure: Figure) -> list[str]:
+    axes = [one for one in figure.findobj(Axes) if isinstance(one, Axes)]
+    return [t.get_text() for a in axes for t in (*a.get_xticklabels(), *a.get_yticklabels())]
+
+
+def test_axes_have_french_numbers_in_french_alone(drawn: list[Figure]) -> None:
+    for language in ("fr", "en"):
+        figures.panels_figure(PANELS, language=language)
+    french, english = (ticks(figure) for figure in drawn)
+    assert "0,5" in french
+    assert "0.5" in english
+    assert not [text for text in french if "." in text]
+    assert any(text.endswith("\u00a0%") for text in french)
+    assert any(text.endswith("%") and "\u00a0" not in text for text in english)
+
+
+def test_titles_stay_inside_their_figure_and_type_is_large(drawn: list[Figure]) -> None:
+    figures.panels_figure(PANELS, language="fr")
+    figure = drawn[0]
+    edge = figure.bbox.width
+    boxes = []
+    for axes in figure.findobj(Axes):
+        if isinstance(axes, Axes):
+            title = axes.title if axes.get_title() else axes._left_title
+            boxes.append(title.get_window_extent())
+            assert title.get_fontsize() >= 14
+            assert all(label.get_fontsize() >= 11 for label in axes.get_xticklabels())
+    boxes.sort(key=lambda box: box.x0)
+    assert boxes[-1].x1 <= edge * 1.02
+    for left, right in itertools.pairwise(boxes):
+        assert left.x1 <= right.x0
+
+
+def test_axes_without_numbers_stay_without() -> None:
+    figure = Figure()
+    axes = figure.add_subplot()
+    axes.set_xticks([])
+    french_axes(figure)
+    figure.draw_without_rendering()
+    assert [t.get_text() for t in axes.get_xticklabels()] == []
