@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,6 @@ from torch.nn import functional as F
 from geotl.arrays import Float64s
 from geotl.data.tile_array import batch
 from geotl.lecture.figures import (
-    Bars,
     ClaimResult,
     Histograms,
     Label,
@@ -24,25 +22,19 @@ from geotl.lecture.figures import (
     Pictures,
     Series,
     Shown,
-    sd_of,
     spread,
 )
 from geotl.lecture.hidden_layer import Fitted, changes, course, draws_of, trained_layers
-from geotl.lecture.recipes import Decay, Dropped, Gradient, Masks, Switched, Trained
+from geotl.lecture.recipes import Decay, Dropped, Gradient, Masks, Trained
 from geotl.lecture.samples import (
-    TrainedNetwork,
-    compared,
     draw,
-    learn,
     network,
-    plain_training,
     sample_of,
 )
 from geotl.lecture.texts import Both
 from geotl.lecture.words import (
     ACCURACY,
     ACCURACY_GAP,
-    GAP,
     TEST,
     TEST_ACCURACY,
     TRAINING,
@@ -52,7 +44,6 @@ from geotl.lecture.words import (
 )
 from geotl.models.classifier import TileClassifier
 from geotl.training.losses import decaying, l2_penalty
-from geotl.training.settings import Training
 
 
 def definition(train: MeanChange, test: MeanChange) -> ClaimResult:
@@ -61,21 +52,6 @@ def definition(train: MeanChange, test: MeanChange) -> ClaimResult:
     return ClaimResult(
         test.rises and not train.rises,
         Both(fr=f"{first.fr}. {second.fr}.", en=f"{first.en}. {second.en}."),
-    )
-
-
-def pairs(title: Label, names: tuple[Label, ...], effects: tuple[MeanChange, ...]) -> Bars:
-    """Bars of means without and with, sds at their ends."""
-    sides = {"off": Both(fr="sans", en="without"), "on": Both(fr="avec", en="with")}
-    return Bars(
-        title,
-        names,
-        {
-            word: [float(getattr(one, side).mean()) for one in effects]
-            for side, word in sides.items()
-        },
-        sds={word: [sd_of(getattr(one, side)) for one in effects] for side, word in sides.items()},
-        percent=True,
     )
 
 
@@ -177,39 +153,6 @@ def dropped_shown(plain: Fitted, dropped: Fitted, p: float) -> Shown:
     )
     values = {"train": train.values(), "judged": test.values(), "gap": gap.values()}
     return Shown(findings, values, panels)
-
-
-def one_key(numbers: Switched) -> Shown:
-    """Two trainings that differ in one key: the gap and both clauses of the definition."""
-    source = sample_of(numbers)
-    arms: list[list[TrainedNetwork]] = [[], []]
-    for number in range(numbers.seeds):
-        rows, seed = draw(numbers, number), numbers.seed + number
-        for side, value in enumerate((0.0, numbers.value)):
-            dropout = value if numbers.key == "dropout" else 0.0
-            start = network(source, rows.split.train, numbers, seed, dropout=dropout)
-            training = with_key(plain_training(numbers, seed), numbers.key, value)
-            arms[side].append(learn(start, source, rows, training))
-    train, test, gap = (compared(arms, name) for name in ("train", "test", "gap"))
-    findings = {
-        "gap": ClaimResult(gap.falls, gap.both(sentence(ACCURACY_GAP))),
-        "definition": definition(train, test),
-    }
-    what = f"{numbers.key} {numbers.value:g}"
-    title = gap.title(Both(fr=f"{what}, écart", en=f"{what}, gap"))
-    panel = pairs(title, (TRAINING, TEST, GAP), (train, test, gap))
-    values = {"train": train.values(), "judged": test.values(), "gap": gap.values()}
-    return Shown(findings, values, (panel,))
-
-
-def with_key(training: Training, key: str, value: float) -> Training:
-    """A training with one key changed; dropout is the network's, so nothing changes here."""
-    if key in ("l2", "label_smoothing"):
-        return training.changed(**{key: value})
-    if key == "mixup":
-        mixed = training.augmentation.model_copy(update={"mixup": value})
-        return replace(training, augmentation=mixed)
-    return training
 
 
 def decay_gradient(numbers: Gradient) -> Shown:
@@ -452,7 +395,6 @@ def _lambda_panel(
 PENALTIES: Mapping[str, Callable[[Any], Shown]] = {
     "dropout_masks": dropout_masks,
     "dropout_effect": dropout_effect,
-    "one_key": one_key,
     "decay_gradient": decay_gradient,
     "weight_histograms": weight_histograms,
     "lambda_sweep": lambda_sweep,

@@ -265,15 +265,6 @@ class Masks(Levels):
     passes: int = Field(200, ge=2, le=5000, description="forward passes")
 
 
-class Switched(Trained):
-    """Training with one key off and on."""
-
-    key: Literal["dropout", "l2", "label_smoothing", "mixup"] = Field(
-        "dropout", description="the one key that differs"
-    )
-    value: float = Field(0.3, ge=0, le=10, description="its value where it is on")
-
-
 class Softened(Trained):
     """Training with whole labels and with softened ones."""
 
@@ -360,7 +351,6 @@ NUMBERS: Mapping[str, type[Section]] = {
     "mixup": Softened,
     "dropout_masks": Masks,
     "dropout_effect": Dropped,
-    "one_key": Switched,
     "decay_gradient": Gradient,
     "weight_histograms": Decay,
     "lambda_sweep": Decay,

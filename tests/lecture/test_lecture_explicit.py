@@ -8,8 +8,7 @@ import torch
 from torch import nn
 
 from geotl.lecture import explicit, hidden_layer
-from geotl.lecture.recipes import NUMBERS, Decay, Dropped, Gradient, Masks
-from geotl.lecture.samples import plain_training
+from geotl.lecture.recipes import Decay, Dropped, Gradient, Masks
 
 pytestmark = pytest.mark.usefixtures("lecture_cache")
 SMALL = {"seed": 0, "seeds": 3, "shots": 5, "width": 64, "steps": 200}
@@ -54,17 +53,6 @@ def test_decay_adds_twice_lambda_w_and_not_over_m(held, monkeypatch: pytest.Monk
 def test_a_penalty_on_biases_is_told(held, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(explicit, "decaying", list)
     assert not held(explicit.decay_gradient(Gradient(shots=2)))["bias"]
-
-
-@pytest.mark.parametrize("key", ["l2", "label_smoothing", "mixup", "dropout"])
-def test_pairs_differ_in_one_key(key: str) -> None:
-    plain = plain_training(NUMBERS["one_key"](), 3)
-    off, on = (explicit.with_key(plain, key, value) for value in (0.0, 0.3))
-    assert off == plain
-    assert (on.seed, on.classes, on.light) == (off.seed, off.classes, off.light)
-    first, second = (t.settings.model_dump() | t.augmentation.model_dump() for t in (off, on))
-    differing = [name for name in first if first[name] != second[name]]
-    assert differing == ([] if key == "dropout" else [key])
 
 
 def test_a_dropout_that_drops_nothing_does_not_pass(held, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,8 +27,6 @@ RESNET = [
     "epochs=1",
     "cut_after=layer1",
     "input_px=16",
-    "source_epochs=1",
-    "source_shots=2",
 ]
 TINY = {
     "three_fits": SHALLOW,
@@ -46,7 +44,6 @@ TINY = {
     "mixup": [*SMALL, "cut_after=null", "epochs=1"],
     "dropout_masks": ["passes=50"],
     "dropout_effect": SHALLOW,
-    "one_key": [*SMALL, "cut_after=null", "epochs=1"],
     "decay_gradient": ["shots=2"],
     "weight_histograms": [*SHALLOW, "penalties=[0, 0.1]"],
     "lambda_sweep": [*SHALLOW, "penalties=[0, 0.1]"],
