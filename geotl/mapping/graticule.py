@@ -13,6 +13,7 @@ import numpy as np
 from geotl.arrays import Float64s
 from geotl.io.raster import Grid
 from geotl.io.vector import positions
+from geotl.language import numeral
 
 _DEGREES = "EPSG:4326"
 _SECONDS = (  # steps between lines, in seconds of arc
@@ -100,7 +101,7 @@ def length_name(metres: float) -> str:
     >>> length_name(20000.0), length_name(500.0), length_name(0.5)
     ('20 km', '500 m', '0.5 m')
     """
-    return f"{metres / 1000:,.10g} km" if metres >= 1000 else f"{metres:.10g} m"
+    return numeral(f"{metres / 1000:,.10g} km" if metres >= 1000 else f"{metres:.10g} m")
 
 
 def _edge(grid: Grid, each: int = 33) -> list[tuple[float, float]]:
