@@ -28,7 +28,7 @@ SOURCE: Language = "en"
 VARIABLE = "GEOTL_LANG"
 DOMAIN, LOCALE = "geotl", Path(__file__).parent / "locale"
 NARROW, SPACE = "\u202f", "\u00a0"  # no line breaks there
-_spoken: ContextVar[Language] = ContextVar("language", default=SOURCE)
+_spoken: ContextVar[Language | None] = ContextVar("language", default=None)
 
 
 class Message(str):
@@ -216,8 +216,8 @@ def _made(
 
 
 def current() -> Language:
-    """The language that pages and figures are in."""
-    return _spoken.get()
+    """The language that pages and figures are in: that of `language`, else of GEOTL_LANG."""
+    return _spoken.get() or stated_language()
 
 
 @contextmanager
@@ -225,8 +225,8 @@ def language(name: Language) -> Iterator[None]:
     """Set pages and figures in a language.
 
     >>> with language("fr"):
-    ...     print(translated(msg("Overall accuracy")), local_number("1,234.5"))
-    Exactitude globale 1 234,5
+    ...     print(translated(msg("Overall accuracy")), local_number("234.5"))
+    Exactitude globale 234,5
     """
     token = _spoken.set(name)
     try:

@@ -42,10 +42,8 @@ def speaking(args: argparse.Namespace) -> Iterator[None]:
     Raises:
         DataError: GEOTL_LANG names a language that there is not.
     """
-    if not hasattr(args, "lang"):
-        yield
-        return
-    with language(args.lang or stated_language()):
+    name = (args.lang or stated_language()) if hasattr(args, "lang") else SOURCE
+    with language(name):
         yield
 
 
