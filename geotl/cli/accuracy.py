@@ -152,7 +152,7 @@ def _sample(args: argparse.Namespace) -> None:
     from geotl.evaluation.class_map import open_map, read_names
     from geotl.evaluation.reference_points import draw_sample, plan_sample
     from geotl.io.files import check_absent
-    from geotl.reporting.accuracy_report import plan_told
+    from geotl.reporting.accuracy_report import plan_lines
 
     if args.output:
         check_absent(args.output, overwrite=args.overwrite)
@@ -167,7 +167,7 @@ def _sample(args: argparse.Namespace) -> None:
             expected=_expected(args.expected),
             progress=line.counter("counting the map's pixels"),
         )
-        (args.log if args.output else print)(plan_told(plan))
+        (args.log if args.output else print)(plan_lines(plan))
         if args.output:
             progress = line.counter("drawing points")
             draw_sample(of, plan, args.output, seed=args.seed, progress=progress)

@@ -23,7 +23,7 @@ from geotl.lecture.samples import (
     learn,
     network,
     plain_training,
-    sample,
+    sample_of,
 )
 from geotl.models.registry import Backbone, build_backbone, get_backbone
 
@@ -155,7 +155,7 @@ def _fastest(layer: nn.Module, x: Tensor, repeats: int) -> float:
 
 def _standard(numbers: Pictured) -> Tensor:
     """Some training tiles [N, C, S, S], standardised, all of one class after another."""
-    source, rows = sample(numbers.region, numbers.bands), draw(numbers, 0).split.train
+    source, rows = sample_of(numbers), draw(numbers, 0).split.train
     stats = statistics(source.pack, rows)
     image = batch(source.pack, rows[:: numbers.shots], fill=stats.fill)["image"]
     plane = (1, -1, 1, 1)
@@ -288,7 +288,7 @@ def alexnet(_: Levels) -> Shown:
 
 def parallel_filters(numbers: Pictured) -> Shown:
     """A block of GoogLeNet: several kernels side by side, their outputs put together."""
-    bands = sample(numbers.region, numbers.bands).pack.bands
+    bands = sample_of(numbers).pack.bands
     model, _ = build_backbone("googlenet", bands, seed=numbers.seed, cut_after="inception3")
     block: Any = model.stages["inception3"].inception3a
     branches = dict(block.named_children())
@@ -456,7 +456,7 @@ def without_shortcuts(backbone: Backbone) -> Backbone:
 
 def plain_or_residual(numbers: Residual) -> Shown:
     """The same layers with and without shortcuts: training loss and accuracy."""
-    source = sample(numbers.region, numbers.bands)
+    source = sample_of(numbers)
     arms: list[list[TrainedNetwork]] = [[], []]
     for number in range(numbers.seeds):
         rows, seed = draw(numbers, number), numbers.seed + number

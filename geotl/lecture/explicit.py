@@ -38,7 +38,7 @@ from geotl.lecture.samples import (
     learn,
     network,
     plain_training,
-    sample,
+    sample_of,
 )
 from geotl.models.classifier import TileClassifier
 from geotl.training.augment import augment, check_order
@@ -114,7 +114,7 @@ def dropout_masks(numbers: Masks) -> Shown:
 
 def one_key(numbers: Switched) -> Shown:
     """Two trainings that differ in one key: the gap and both clauses of the definition."""
-    source = sample(numbers.region, numbers.bands)
+    source = sample_of(numbers)
     arms: list[list[TrainedNetwork]] = [[], []]
     for number in range(numbers.seeds):
         rows, seed = draw(numbers, number), numbers.seed + number
@@ -197,7 +197,7 @@ def _small(numbers: Gradient) -> tuple[TileClassifier, Tensor, Tensor]:
         **numbers.model_dump(include=set(Trained.model_fields) - {"lr"})
         | {"backbone": "lenet5", "cut_after": None}
     )
-    source, rows = sample(numbers.region, numbers.bands), draw(numbers, 0).split.train
+    source, rows = sample_of(numbers), draw(numbers, 0).split.train
     model = network(source, rows, numbers_of_lenet, numbers.seed).double()
     fill = model.normalise.fill.numpy()
     image = batch(source.pack, rows[:32], fill=fill)["image"].double()
@@ -243,7 +243,7 @@ def sgd_difference(
 
 def _decayed(numbers: Decay, number: int, penalty: float) -> TrainedNetwork:
     """SGD with this lambda; start, draw and order are the same for every lambda."""
-    source, rows = sample(numbers.region, numbers.bands), draw(numbers, number)
+    source, rows = sample_of(numbers), draw(numbers, number)
     seed = numbers.seed + number
     start = network(source, rows.split.train, numbers, seed)
     training = plain_training(numbers, seed).changed(optimizer="sgd", l2=penalty)
@@ -259,7 +259,7 @@ def weights_of(model: TileClassifier) -> Float64s:
 
 def weight_histograms(numbers: Decay) -> Shown:
     """The weights after the same training without and with decay, and before it."""
-    source, rows = sample(numbers.region, numbers.bands), draw(numbers, 0)
+    source, rows = sample_of(numbers), draw(numbers, 0)
     start = weights_of(network(source, rows.split.train, numbers, numbers.seed))
     low, high = numbers.penalties[0], numbers.penalties[-1]
     by_penalty = {
@@ -361,7 +361,7 @@ PENALTIES: Mapping[str, Callable[[Any], Shown]] = {
 
 def augmentation(numbers: Varied) -> Shown:
     """What an augmentation makes of a tile, whether it keeps its promises, and what it changes."""
-    source, first = sample(numbers.region, numbers.bands), draw(numbers, 0)
+    source, first = sample_of(numbers), draw(numbers, 0)
     kind, altered = numbers.augment, numbers.judge or numbers.augment
     for one in (kind, altered):
         check_order(one)

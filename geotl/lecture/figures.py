@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from geotl.arrays import Float64s
 from geotl.evaluation.metrics import mean_interval
+from geotl.lecture.texts import Both, Language, written
 from geotl.reporting.figures import (
     BLUE,
     FAINT,
@@ -28,12 +29,15 @@ from geotl.reporting.figures import (
 )
 from geotl.reporting.rendering import default_colours
 
+Label = str | Both  # a plain string is a name, a formula or a number of both languages
+WHOLE_AXES = ("epoch", "époque", "step", "pas", "stage", "étage")
+
 
 @dataclass(frozen=True)
 class Series:
     """A line or (`dots`) a cloud of points: x and y [n], with the half height of a band, sd [n]."""
 
-    name: str
+    name: Label
     x: ArrayLike
     y: ArrayLike
     sd: ArrayLike | None = None
@@ -48,15 +52,15 @@ class Lines:
     `limits` are those of y, where panels are to be compared.
     """
 
-    title: str
-    x: str
-    y: str
+    title: Label
+    x: Label
+    y: Label
     series: tuple[Series, ...]
     log_x: bool = False
     log_y: bool = False
     percent: bool = False
-    marks: Mapping[float, str] = field(default_factory=dict)
-    level: tuple[float, str] | None = None
+    marks: Mapping[float, Label] = field(default_factory=dict)
+    level: tuple[float, Label] | None = None
     limits: tuple[float, float] | None = None
 
 
@@ -64,12 +68,12 @@ class Lines:
 class Bars:
     """A panel of bars: for each group the values of `names`, with sds and words at their ends."""
 
-    title: str
-    names: tuple[str, ...]
-    groups: Mapping[str, Sequence[float]]
-    label: str = ""
-    sds: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    words: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    title: Label
+    names: tuple[Label, ...]
+    groups: Mapping[Label, Sequence[float]]
+    label: Label = ""
+    sds: Mapping[Label, Sequence[float]] = field(default_factory=dict)
+    words: Mapping[Label, Sequence[Label]] = field(default_factory=dict)
     log: bool = False
     percent: bool = False
 
@@ -78,9 +82,9 @@ class Bars:
 class Histograms:
     """A panel of distributions over common bins."""
 
-    title: str
-    x: str
-    values: Mapping[str, ArrayLike]
+    title: Label
+    x: Label
+    values: Mapping[Label, ArrayLike]
     bins: int = 60
     log: bool = False
 
@@ -89,9 +93,9 @@ class Histograms:
 class Pictures:
     """A panel of small pictures: [h, w, 3] as they are, [h, w] in greys, a caption under each."""
 
-    title: str
+    title: Label
     images: tuple[NDArray[Any], ...]
-    captions: tuple[str, ...] = ()
+    captions: tuple[Label, ...] = ()
     columns: int = 3
 
 
@@ -103,7 +107,7 @@ class ClaimResult:
     """Whether a claim held, and what was measured."""
 
     held: bool
-    measured: str
+    measured: str | Both
 
 
 @dataclass(frozen=True)
@@ -127,8 +131,13 @@ class Shown:
 class MeanChange:
     """A difference between pairs that differ in one key: mean and sd over seeds.
 
-    >>> MeanChange.of([0.5, 0.6, 0.7], [0.7, 0.8, 0.9]).words("accuracy")
-    'accuracy 0.600 ± 0.100 -> 0.800 ± 0.100 (+0.200 ± 0.000, it rises)'
+    >>> MeanChange.of([0.5, 0.6, 0.7], [0.7, 0.8, 0.95]).words("accuracy")
+    'accuracy 0.600 ± 0.100 -> 0.817 ± 0.126 (+0.217 [+0.145, +0.288], it rises)'
+    >>> rise = MeanChange.of([0.5, 0.6, 0.7], [0.7, 0.8, 0.95])
+    >>> rise.both(Both(fr="exactitude", en="accuracy")).read("fr")
+    'exactitude 0,600 ± 0,100 -> 0,817 ± 0,126 (+0,217 [+0,145 ; +0,288], hausse)'
+    >>> rise.title(Both(fr="tourner", en="turning")).en
+    'turning: +0.22 [+0.14, +0.29]'
     >>> MeanChange.of([0.5, 0.6, 0.7], [0.6, 0.5, 0.7]).visible
     False
     """
@@ -165,12 +174,33 @@ class MeanChange:
         return self.visible and float(self.change.mean()) < 0
 
     def words(self, what: str, digits: int = 3) -> str:
-        """Both means with their sd, the mean change with its own, and whether it is visible."""
-        effect = "it rises" if self.rises else "it falls" if self.falls else "no visible effect"
-        return (
-            f"{what} {spread(self.off, digits)} -> {spread(self.on, digits)} "
-            f"({spread(self.change, digits, sign=True)}, {effect})"
+        """Both means with their sd, and the mean change with its 95 % interval, in English."""
+        return self.both(Both(fr=what, en=what), digits).en
+
+    def both(self, what: Both, digits: int = 3) -> Both:
+        """Both means with their sd, and the mean change with its 95 % interval."""
+        means = f"{spread(self.off, digits)} -> {spread(self.on, digits)}"
+        french = "hausse" if self.rises else "baisse" if self.falls else "aucun effet visible"
+        english = "it rises" if self.rises else "it falls" if self.falls else "no visible effect"
+        interval = self.interval(digits)
+        return Both(
+            fr=f"{what.fr} {means} ({interval.fr}, {french})",
+            en=f"{what.en} {means} ({interval.en}, {english})",
         )
+
+    def interval(self, digits: int = 3) -> Both:
+        """The mean change with its 95 % interval (Student's t); alone where there is one seed."""
+        change = f"{float(self.change.mean()):+.{digits}f}"
+        if len(self.off) < 2:
+            return Both(fr=change, en=change)
+        ends = mean_interval(self.change)
+        low, high = f"{ends.low:+.{digits}f}", f"{ends.high:+.{digits}f}"
+        return Both(fr=f"{change} [{low} ; {high}]", en=f"{change} [{low}, {high}]")
+
+    def title(self, what: Both, digits: int = 2) -> Both:
+        """A panel's title: what changed, then the effect with its interval."""
+        interval = self.interval(digits)
+        return Both(fr=f"{what.fr} : {interval.fr}", en=f"{what.en}: {interval.en}")
 
     def values(self) -> dict[str, Any]:
         """Its figures, for JSON."""
@@ -203,8 +233,9 @@ COLOURS = (BLUE, ORANGE, GREY, *default_colours(12)[2:])
 PANEL_IN, HIGH_IN, TILE_IN = 3.7, 3.2, 1.12
 
 
-def panels_figure(panels: Sequence[Panel], columns: int = 0) -> bytes:
-    """Draw panels side by side, `columns` in a row (0: all)."""
+def panels_figure(panels: Sequence[Panel], columns: int = 0, language: Language = "en") -> bytes:
+    """Draw panels side by side in one language, `columns` in a row (0: all)."""
+    panels = [translated(panel, language) for panel in panels]
     across = columns or len(panels)
     rows = [panels[start : start + across] for start in range(0, len(panels), across)]
     wide = max(sum(_width(panel) for panel in row) for row in rows)
@@ -219,19 +250,37 @@ def panels_figure(panels: Sequence[Panel], columns: int = 0) -> bytes:
     return encoded(figure)
 
 
+def translated(value: Any, language: Language) -> Any:
+    """A panel, or what is inside one, with every text in one language.
+
+    >>> translated(Histograms(Both(fr="poids", en="weights"), "w", {}), "fr").title
+    'poids'
+    """
+    if isinstance(value, str | Both):
+        return written(value, language)
+    if isinstance(value, Mapping):
+        return {translated(k, language): translated(v, language) for k, v in value.items()}
+    if isinstance(value, tuple | list):
+        return tuple(translated(one, language) for one in value)
+    if is_dataclass(value) and not isinstance(value, type):
+        parts = {one.name: getattr(value, one.name) for one in fields(value)}
+        return replace(value, **{name: translated(one, language) for name, one in parts.items()})
+    return value
+
+
 def _width(panel: Panel) -> float:
     """Width of a panel in inches."""
     if isinstance(panel, Pictures):
         return max(2.0, TILE_IN * min(panel.columns, len(panel.images)) + 0.2)
     if isinstance(panel, Bars):
-        longest = max(map(len, panel.names))
+        longest = max(len(str(name)) for name in panel.names)
         return PANEL_IN + 0.07 * longest
     return PANEL_IN + (0.3 if isinstance(panel, Lines) else 0)
 
 
 def _height(panel: Panel) -> float:
     if isinstance(panel, Pictures):
-        caption = 0.2 * max([0, *(1 + text.count("\n") for text in panel.captions)])
+        caption = 0.2 * max([0, *(1 + str(text).count("\n") for text in panel.captions)])
         rows = math.ceil(len(panel.images) / panel.columns)
         return max(1.6, (TILE_IN + caption) * rows + 0.4)
     if isinstance(panel, Bars):
@@ -262,19 +311,19 @@ def _lines(axes: Axes, panel: Lines) -> None:
     if panel.log_y:
         axes.set_yscale("log")
         _plain_powers(axes)
-    plain_axes(axes, panel.title)
-    axes.set_xlabel(panel.x)
-    axes.set_ylabel(panel.y)
+    plain_axes(axes, str(panel.title))
+    axes.set_xlabel(str(panel.x))
+    axes.set_ylabel(str(panel.y))
     if panel.percent:
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     if panel.limits is not None:
         axes.set_ylim(*panel.limits)
-    if panel.x in ("epoch", "step", "stage"):
+    if panel.x in WHOLE_AXES:
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     for place, (at, text) in enumerate(panel.marks.items()):
         axes.axvline(at, color=GREY, linewidth=1, linestyle=(0, (2, 2)), zorder=1)
         axes.annotate(
-            text,
+            str(text),
             (at, 0.02 + 0.09 * place),
             xycoords=("data", "axes fraction"),
             xytext=(3, 0),
@@ -286,7 +335,7 @@ def _lines(axes: Axes, panel: Lines) -> None:
     if panel.level is not None:
         axes.axhline(panel.level[0], color=GREY, linewidth=1, linestyle=(0, (2, 2)), zorder=1)
         axes.annotate(
-            panel.level[1],
+            str(panel.level[1]),
             (0, panel.level[0]),
             xycoords=("axes fraction", "data"),
             xytext=(3, 3),
@@ -294,7 +343,7 @@ def _lines(axes: Axes, panel: Lines) -> None:
             fontsize=8,
             color=FAINT,
         )
-    _legend(axes, [series.name for series in panel.series])
+    _legend(axes, [str(series.name) for series in panel.series])
 
 
 def _plain_powers(axes: Axes) -> None:
@@ -306,7 +355,7 @@ def _plain_powers(axes: Axes) -> None:
 def _plain_ticks(axes: Axes, panel: Lines) -> None:
     """Ticks of a logarithmic axis where there are values, written out; a marked one by its mark."""
     places = sorted({float(x) for series in panel.series for x in np.ravel(series.x)})
-    names = [panel.marks[x].split()[-1] if x in panel.marks else f"{x:g}" for x in places]
+    names = [str(panel.marks[x]).split()[-1] if x in panel.marks else f"{x:g}" for x in places]
     axes.set_xticks(places, names)
     axes.set_xticks([], minor=True)
 
@@ -315,7 +364,7 @@ def _series(axes: Axes, series: Series, colour: str) -> None:
     """A line with its band, or dots."""
     x, y = np.asarray(series.x, float), np.asarray(series.y, float)
     if series.dots:
-        axes.scatter(x, y, 9, color=colour, alpha=0.6, linewidths=0, label=series.name)
+        axes.scatter(x, y, 9, color=colour, alpha=0.6, linewidths=0, label=str(series.name))
         return
     few = "o" if len(x) <= 12 else ""
     style: str | tuple[int, tuple[int, int]] = (0, (4, 2)) if series.dashed else "-"
@@ -327,7 +376,7 @@ def _series(axes: Axes, series: Series, colour: str) -> None:
         linestyle=style,
         marker=few,
         markersize=4,
-        label=series.name,
+        label=str(series.name),
     )
     if series.sd is not None:
         sd = np.nan_to_num(np.asarray(series.sd, float))
@@ -351,14 +400,14 @@ def _bars(axes: Axes, panel: Bars) -> None:
             values,
             thick * 0.92,
             color=COLOURS[number],
-            label=name,
+            label=str(name),
             xerr=sds,
             error_kw={"ecolor": INK, "elinewidth": 1, "capsize": 2},
         )
         ends = np.asarray(values, float) + (0 if sds is None else np.nan_to_num(sds))
         for place, end, word in zip(at, ends, panel.words.get(name, ()), strict=False):
             axes.annotate(
-                word,
+                str(word),
                 (max(float(end), 0.0), place),
                 xytext=(4, 0),
                 textcoords="offset points",
@@ -366,14 +415,14 @@ def _bars(axes: Axes, panel: Bars) -> None:
                 fontsize=8,
                 color=INK,
             )
-    axes.set_yticks(places, panel.names)
+    axes.set_yticks(places, [str(name) for name in panel.names])
     axes.invert_yaxis()
     if panel.log:
         axes.set_xscale("log")
         axes.xaxis.set_minor_formatter(NullFormatter())
-    plain_axes(axes, panel.title, grid="x")
+    plain_axes(axes, str(panel.title), grid="x")
     axes.tick_params(axis="y", labelcolor=INK)
-    axes.set_xlabel(panel.label)
+    axes.set_xlabel(str(panel.label))
     if panel.percent:
         axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     else:
@@ -406,19 +455,19 @@ def _histograms(axes: Axes, panel: Histograms) -> None:
     bins = np.linspace(together.min(), together.max(), panel.bins + 1).tolist()
     for colour, (name, values) in zip(COLOURS, flat.items(), strict=False):
         axes.hist(values, bins, histtype="stepfilled", alpha=0.25, color=colour, linewidth=0)
-        axes.hist(values, bins, histtype="step", color=colour, linewidth=1.4, label=name)
+        axes.hist(values, bins, histtype="step", color=colour, linewidth=1.4, label=str(name))
     if panel.log:
         axes.set_yscale("log")
         _plain_powers(axes)
-    plain_axes(axes, panel.title)
-    axes.set_xlabel(panel.x)
+    plain_axes(axes, str(panel.title))
+    axes.set_xlabel(str(panel.x))
     axes.set_ylabel("count")
-    _legend(axes, list(flat) if len(flat) > 1 else [])
+    _legend(axes, [str(name) for name in flat] if len(flat) > 1 else [])
 
 
 def _pictures(part: SubFigure, panel: Pictures) -> None:
     rows = math.ceil(len(panel.images) / panel.columns)
-    part.suptitle(panel.title, fontsize=11, color=INK, fontweight="bold", ha="left", x=0.02)
+    part.suptitle(str(panel.title), fontsize=11, color=INK, fontweight="bold", ha="left", x=0.02)
     for place, axes in enumerate(np.ravel(part.subplots(rows, panel.columns, squeeze=False))):
         if place >= len(panel.images):
             axes.set_axis_off()
@@ -429,4 +478,4 @@ def _pictures(part: SubFigure, panel: Pictures) -> None:
         axes.set_yticks([])
         axes.spines[:].set_color(RULE)
         if place < len(panel.captions):
-            axes.set_title(panel.captions[place], y=0, pad=-4, va="top", fontsize=7, color=INK)
+            axes.set_title(str(panel.captions[place]), y=0, pad=-4, va="top", fontsize=7, color=INK)

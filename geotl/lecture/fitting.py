@@ -22,7 +22,7 @@ from geotl.lecture.samples import (
     learn,
     network,
     plain_training,
-    sample,
+    sample_of,
 )
 from geotl.models.classifier import FeatureSpec, Normalise, TileClassifier
 from geotl.models.registry import build_backbone
@@ -46,7 +46,7 @@ def standing(train: float, test: float, target: float) -> str:
 
 def three_fits(numbers: ThreeFits) -> Shown:
     """A network too small, one free to overfit, and the same one regularised, on one draw."""
-    source, rows = sample(numbers.region, numbers.bands), draw(numbers, 0)
+    source, rows = sample_of(numbers), draw(numbers, 0)
     plain = plain_training(numbers, numbers.seed)
     tiny = numbers.model_copy(update={"backbone": numbers.small, "cut_after": numbers.small_cut})
     held_back = replace(plain.changed(weight_decay=0.05), augmentation=Augmentation())
@@ -158,7 +158,7 @@ def _share(logits: Tensor, labels: Tensor) -> float:
 
 def width_sweep(numbers: Widths) -> Shown:
     """One hidden layer on band statistics, wider and wider: training and test error."""
-    source = sample(numbers.region, numbers.bands)
+    source = sample_of(numbers)
     table = source.band_table
     errors = np.zeros((2, numbers.seeds, len(numbers.widths)))
     for number in range(numbers.seeds):
@@ -221,7 +221,7 @@ def _full_batch(layer: nn.Module, x: Tensor, truth: Tensor, numbers: Widths) -> 
 
 def two_stages(numbers: TwoStages) -> Shown:
     """Overfit with every regulariser off, then turn them on: the lecture's strategy."""
-    source = sample(numbers.region, numbers.bands)
+    source = sample_of(numbers)
     first: list[TrainedNetwork] = []
     second: list[TrainedNetwork] = []
     for number in range(numbers.seeds):
@@ -270,7 +270,7 @@ def _sds(side: str, *effects: MeanChange) -> list[float]:
 
 def more_labels(numbers: MoreLabels) -> Shown:
     """A linear head on band statistics by labels per class, almost free and regularised."""
-    source = sample(numbers.region, numbers.bands)
+    source = sample_of(numbers)
     table, truth = source.band_table, source.labels
     accuracies = np.zeros((2, numbers.seeds, len(numbers.sizes)))
     for number in range(numbers.seeds):

@@ -25,7 +25,7 @@ from geotl.lecture.samples import (
     learn,
     network,
     plain_training,
-    sample,
+    sample_of,
     tiles_of,
     waited,
 )
@@ -122,7 +122,7 @@ def _seen(values: Float64s) -> Float64s:
 
 def early_stopping(numbers: Stopping) -> Shown:
     """The same training stopped early, and run to its end with a checkpoint of its best epoch."""
-    source = sample(numbers.region, numbers.bands)
+    source = sample_of(numbers)
     stopped: list[TrainedNetwork] = []
     complete: list[TrainedNetwork] = []
     kept_gaps: list[float] = []
@@ -207,7 +207,7 @@ def conditioning(attributes: Float64s) -> float:
 
 def standardisation(numbers: Standardised) -> Shown:
     """(X - mean) / sd: of the tiles' bands, and of two attributes that differ in scale."""
-    source, rows = sample(numbers.region, numbers.bands), draw(numbers, 0).split.train
+    source, rows = sample_of(numbers), draw(numbers, 0).split.train
     mean_away, sd_away = standardised_bands(numbers)
     raw, price = houses(numbers.houses, numbers.seed)
     scaled = (raw - raw.mean(0)) / raw.std(0)
@@ -257,7 +257,7 @@ def standardisation(numbers: Standardised) -> Shown:
 
 def standardised_bands(numbers: Standardised) -> tuple[float, float]:
     """How far the standardised training bands are from mean 0 and sd 1, at most."""
-    source, rows = sample(numbers.region, numbers.bands), draw(numbers, 0).split.train
+    source, rows = sample_of(numbers), draw(numbers, 0).split.train
     stats = statistics(source.pack, rows)
     block = batch(source.pack, rows, fill=stats.fill)
     plane = (1, -1, 1, 1)
@@ -271,7 +271,7 @@ def standardised_bands(numbers: Standardised) -> tuple[float, float]:
 
 def batchnorm_derivation(numbers: Batchnorm) -> Shown:
     """Gamma Z + beta: what standardises, what undoes it, and what a batch has to do with it."""
-    source, rows = sample(numbers.region, numbers.bands), draw(numbers, 0).split.train
+    source, rows = sample_of(numbers), draw(numbers, 0).split.train
     stats = statistics(source.pack, rows)
     image = batch(source.pack, rows[: numbers.tiles], fill=stats.fill)["image"]
     bands = len(source.pack.bands)
@@ -344,7 +344,7 @@ def derivation(z: Tensor) -> dict[str, float]:
 
 def batchnorm_training(numbers: Normalised) -> Shown:
     """A VGG without and with batch normalisation, the same convolutions at the start."""
-    source = sample(numbers.region, numbers.bands)
+    source = sample_of(numbers)
     plain: list[TrainedNetwork] = []
     normalised: list[TrainedNetwork] = []
     for number in range(numbers.seeds):

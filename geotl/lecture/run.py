@@ -6,6 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +26,20 @@ from geotl.lecture import (
     transfer,
 )
 from geotl.lecture.figures import Shown, panels_figure
-from geotl.lecture.recipes import PARTS, LectureRecipe, load_lecture
+from geotl.lecture.recipes import FIRST_SEED, PARTS, LectureRecipe, load_lecture
+from geotl.lecture.texts import LANGUAGES, THEORIES, Both, Language, Theory, written
 from geotl.reporting.figures import write_png
 from geotl.reporting.html import Picture
 from geotl.reporting.templates import render, style
 
 
 def page_of(results: Sequence[Mapping[str, Any]], pictures: Mapping[str, Path]) -> str:
-    """The page of finished demonstrations, in the order given; pictures by name, as PNG files."""
-    claims = [claim["held"] for one in results for claim in one["claims"]]
+    """The page of finished demonstrations, in the order given.
+
+    Args:
+        results: their records.
+        pictures: PNG files by `figure_name`.
+    """
     parts = {one["part"] for one in results}
     return render(
         "lecture.html",
@@ -42,12 +48,70 @@ def page_of(results: Sequence[Mapping[str, Any]], pictures: Mapping[str, Path]) 
         results=results,
         headings={part: title for part, title in PARTS.items() if part in parts},
         pictures={
-            one["name"]: Picture(pictures[one["name"]].read_bytes(), one["title"]["en"])
+            one["name"]: {
+                language: Picture(
+                    pictures[figure_name(one["name"], language)].read_bytes(),
+                    one["title"][language],
+                )
+                for language in LANGUAGES
+            }
             for one in results
         },
-        held=sum(claims),
-        claims=len(claims),
+        counts=Counts.of(results),
+        first_seed=FIRST_SEED,
+        statuses=STATUSES,
     )
+
+
+def figure_name(name: str, language: Language) -> str:
+    """File name of a demonstration's figure in one language."""
+    return f"{name}.{language}.png"
+
+
+STATUSES: Mapping[str, Both] = {
+    "holds": Both(fr="Vu", en="HELD"),
+    "wrong": Both(fr="La diapositive se trompe", en="The slide is wrong"),
+    "open": Both(fr="Pas vu ici", en="Not seen here"),
+    "missed": Both(fr="Attendu par la théorie, mais pas vu", en="Expected by theory, NOT SEEN"),
+}
+
+
+def status_of(held: bool, theory: Theory) -> str:
+    """Which of STATUSES a claim has.
+
+    >>> status_of(True, "open"), status_of(False, "holds"), status_of(False, "wrong")
+    ('holds', 'missed', 'wrong')
+    """
+    if held:
+        return "holds"
+    return "missed" if theory == "holds" else theory
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Numbers of claims: those that theory says must hold, those seen, mistakes, open ones."""
+
+    expected: int
+    seen: int
+    wrong: int
+    open: int
+    open_seen: int
+
+    @classmethod
+    def of(cls, results: Sequence[Mapping[str, Any]]) -> Counts:
+        """Of the claims of these records."""
+        claims = [claim for one in results for claim in one["claims"]]
+        by = {theory: [c for c in claims if c["theory"] == theory] for theory in THEORIES}
+        seen = [sum(c["held"] for c in by[theory]) for theory in ("holds", "open")]
+        return cls(len(by["holds"]), seen[0], len(by["wrong"]), len(by["open"]), seen[1])
+
+    @property
+    def line(self) -> str:
+        """They, in a line."""
+        return (
+            f"{self.seen} of {self.expected} claims that must hold were seen; {self.wrong} "
+            f"mistakes of the slides; {self.open_seen} of {self.open} that depend on the data seen"
+        )
 
 
 Told = Mapping[str, Any]
@@ -75,7 +139,7 @@ def show(
     name, recipe, numbers = load_lecture(source, overrides)
     with output_lock(out / f"{name}.json"):
         record = _run(name, recipe, numbers, out)
-    for line in (*lines(record), f"figure    {out / f'{name}.png'}"):
+    for line in (*lines(record), f"figure    {out / figure_name(name, 'fr')}"):
         log(line)
     return record
 
@@ -87,7 +151,9 @@ def _run(name: str, recipe: LectureRecipe, numbers: Any, out: Path) -> dict[str,
     record = _told(name, recipe, numbers, shown)
     record["seconds"] = round(time.perf_counter() - begun, 1)
     record["processor_seconds"] = round(time.process_time() - worked, 1)
-    write_png(out / f"{name}.png", panels_figure(shown.panels, shown.columns))
+    for language in LANGUAGES:
+        figure = panels_figure(shown.panels, shown.columns, language)
+        write_png(out / figure_name(name, language), figure)
     write_text(out / f"{name}.json", json_text(record))
     return record
 
@@ -108,7 +174,8 @@ def _told(name: str, recipe: LectureRecipe, numbers: Any, shown: Shown) -> dict[
             "key": key,
             **claim.model_dump(),
             "held": bool(shown.findings[key].held),
-            "measured": shown.findings[key].measured,
+            "status": status_of(shown.findings[key].held, claim.theory),
+            "measured": {one: written(shown.findings[key].measured, one) for one in LANGUAGES},
         }
         for key, claim in recipe.claims.items()
     ]
@@ -117,7 +184,9 @@ def _told(name: str, recipe: LectureRecipe, numbers: Any, shown: Shown) -> dict[
         "part": recipe.part,
         "title": recipe.title.model_dump(),
         "claims": claims,
+        "design": recipe.design.model_dump() if recipe.design else None,
         "note": recipe.note.model_dump() if recipe.note else None,
+        "play": recipe.play,
         "values": plain(shown.values),
         "numbers": numbers.model_dump(mode="json"),
         "recipe": _fingerprint(recipe, numbers),
@@ -137,7 +206,9 @@ def lines(record: Told) -> list[str]:
     texts = [f"{record['name']}: {title['fr']} / {title['en']}"]
     for claim in record["claims"]:
         texts.append(f"  {claim['fr']}\n  {claim['en']}")
-        texts.append(f"    {'HELD' if claim['held'] else 'did NOT HOLD'}: {claim['measured']}")
+        status = STATUSES[claim["status"]]
+        texts += [f"    {status.fr} : {claim['measured']['fr']}"]
+        texts += [f"    {status.en}: {claim['measured']['en']}"]
     if record["note"]:
         texts.append(f"  Remarque : {record['note']['fr']}\n  Note: {record['note']['en']}")
     texts.append(f"  {record['seconds']:.0f} s, {record['processor_seconds']:.0f} s of a processor")
@@ -147,7 +218,7 @@ def lines(record: Told) -> list[str]:
 @locked
 def show_all(out: Path, *, quiet: bool = False, log: Log = print) -> Path:
     """Run every recipe, except those that are finished, and gather them on one page."""
-    names = sorted(lectures(), key=_place)
+    names = in_order()
     records = []
     with ProgressLine(quiet=quiet) as line:
         counter = line.counter("lecture")
@@ -156,10 +227,20 @@ def show_all(out: Path, *, quiet: bool = False, log: Log = print) -> Path:
             records.append(finished or show(name, out, log=log))
             counter(number + 1, len(names))
     path = out / "index.html"
-    write_text(path, page_of(records, {t["name"]: (out / f"{t['name']}.png") for t in records}))
-    held_claims = [claim["held"] for one in records for claim in one["claims"]]
-    log(f"{len(records)} recipes, {sum(held_claims)} of {len(held_claims)} claims held: {path}")
+    write_text(path, page_of(records, _pictures(out, records)))
+    log(f"{len(records)} recipes; {Counts.of(records).line}: {path}")
     return path
+
+
+def _pictures(out: Path, records: Sequence[Mapping[str, Any]]) -> dict[str, Path]:
+    """Figure files of records, by their names."""
+    names = [figure_name(one["name"], language) for one in records for language in LANGUAGES]
+    return {name: out / name for name in names}
+
+
+def in_order() -> list[str]:
+    """Names of all recipes, in the order of the lecture."""
+    return sorted(lectures(), key=_place)
 
 
 def _place(name: str) -> tuple[int, str]:
@@ -170,7 +251,8 @@ def _place(name: str) -> tuple[int, str]:
 def _finished(out: Path, name: str) -> dict[str, Any] | None:
     """The record of a recipe, if it is complete and the recipe is the same."""
     path = out / f"{name}.json"
-    if not (path.is_file() and (out / f"{name}.png").is_file()):
+    figures = [out / figure_name(name, language) for language in LANGUAGES]
+    if not all(one.is_file() for one in (path, *figures)):
         return None
     try:
         record = json.loads(path.read_text(encoding="utf-8"))

@@ -6,6 +6,7 @@ import copy
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -36,11 +37,19 @@ Changed = Callable[[TileClassifier], None]
 
 
 @functools.lru_cache(maxsize=4)
-def sample(region: str, bands: tuple[str, ...]) -> TileSamples:
-    """The sample tiles of a region in these bands, packed in the cache folder."""
+def sample(region: str, bands: tuple[str, ...], tiles: str | None = None) -> TileSamples:
+    """The tiles of a region in these bands, packed in the cache folder.
+
+    Args:
+        region: source or target.
+        bands: names.
+        tiles: folder with these two; None for the sample tiles.
+    """
     sensor = get_sensor(SENSOR)
     index = index_tiles(
-        resolve_sample("region", f"sample:{region}", folders=True),
+        Path(tiles) / region
+        if tiles
+        else resolve_sample("region", f"sample:{region}", folders=True),
         cache=cache_folder() / "datasets",
         sensor=sensor,
         table="tiles.csv",
@@ -52,12 +61,17 @@ def sample(region: str, bands: tuple[str, ...]) -> TileSamples:
     return TileSamples(index, sensor, pack(index, sensor, TileReading(names), folder=folder))
 
 
+def sample_of(numbers: Drawn) -> TileSamples:
+    """The tiles that these numbers ask for."""
+    return sample(numbers.region, numbers.bands, numbers.tiles_from)
+
+
 def draw(numbers: Drawn, number: int, *, shots: int | None = None) -> Draw:
     """One split: some training tiles per class, at most `judged` test tiles of other sites.
 
     One that is smaller is part of the larger of the same number.
     """
-    source, seed = sample(numbers.region, numbers.bands), numbers.seed + number
+    source, seed = sample_of(numbers), numbers.seed + number
     labels, contents = source.labels, source.index.contents
     sites = numbered([tile.group for tile in source.index.tiles])
     by_site = by_units(sites, labels, 0.3, seed=seed, content=contents)

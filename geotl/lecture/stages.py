@@ -22,7 +22,7 @@ from geotl.lecture.figures import (
     spread,
 )
 from geotl.lecture.recipes import Transferred
-from geotl.lecture.samples import draw, sample, tiles_of
+from geotl.lecture.samples import draw, sample_of, tiles_of
 from geotl.lecture.transfer import distances, source_numbers, started, trained
 from geotl.models.backbone import first_conv_of
 from geotl.training.features import raw_features
@@ -33,7 +33,7 @@ PENALTY = 0.1  # of the probes
 
 def first_kernels(numbers: Transferred) -> Shown:
     """The first convolution's kernels at random, pretrained, and fine-tuned on the task."""
-    source, rows = sample(numbers.region, numbers.bands), draw(numbers, 0)
+    source, rows = sample_of(numbers), draw(numbers, 0)
     random, _ = started(numbers, source, rows.split.train, numbers.seed, pretrained=False)
     moved, coherent = [], []
     for number in range(numbers.seeds):
@@ -98,7 +98,7 @@ def stage_probes(numbers: Transferred) -> Shown:
     columns = []
     stages = started(
         numbers,
-        sample(numbers.region, numbers.bands),
+        sample_of(numbers),
         draw(numbers, 0).split.train,
         numbers.seed,
         pretrained=False,
@@ -155,7 +155,7 @@ def _probed(
     numbers: Transferred, where: Transferred, stage: str, number: int, *, pretrained: bool
 ) -> float:
     """Test accuracy of a logistic head on one stage's pooled features."""
-    source, rows = sample(where.region, where.bands), draw(where, number)
+    source, rows = sample_of(where), draw(where, number)
     model, _ = started(
         numbers, source, rows.split.train, numbers.seed, pretrained=pretrained, stages=(stage,)
     )

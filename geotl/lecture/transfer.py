@@ -31,7 +31,7 @@ from geotl.lecture.samples import (
     learn,
     network,
     plain_training,
-    sample,
+    sample_of,
     waited,
 )
 from geotl.models.backbone import freeze
@@ -56,7 +56,7 @@ def pretrained_file(numbers: Transferred) -> Path:
     It is known by everything it depends on, so that several demonstrations share one file.
     """
     task = source_numbers(numbers)
-    source, rows = sample(task.region, task.bands), draw(task, 0)
+    source, rows = sample_of(task), draw(task, 0)
     start = network(source, rows.split.train, task, numbers.seed)
     keys = (
         "region",
@@ -122,7 +122,7 @@ def trained(
     watch: bool = False,
 ) -> tuple[TileClassifier, TrainedNetwork]:
     """One training on the task, complete or from a frozen stage on: its start and its result."""
-    source, rows = sample(numbers.region, numbers.bands), draw(numbers, number)
+    source, rows = sample_of(numbers), draw(numbers, number)
     seed = numbers.seed + number
     model, _ = started(numbers, source, rows.split.train, seed, pretrained=pretrained)
     freeze(model.backbone, upto)
@@ -244,7 +244,7 @@ def _same_state(before: TileClassifier, after: TileClassifier, stage: str) -> bo
 
 def freezing_depth(numbers: Transferred) -> Shown:
     """Frozen up to each stage in turn: accuracy, images a second, trained parameters."""
-    source = sample(numbers.region, numbers.bands)
+    source = sample_of(numbers)
     probe, _ = started(numbers, source, draw(numbers, 0).split.train, numbers.seed, pretrained=True)
     depths = (None, *probe.backbone.stage_names)
     names = ("nothing", *(f"to {stage}" for stage in probe.backbone.stage_names))

@@ -49,11 +49,11 @@ class Job:
 
 @dataclass(frozen=True)
 class JobResult:
-    """Result of a job: `told` is the line of an error, or a remark."""
+    """Result of a job: `message` is the line of an error, or a remark."""
 
     name: str
     status: Status
-    told: str
+    message: str
     seconds: float = 0.0
 
 

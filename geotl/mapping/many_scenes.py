@@ -267,7 +267,7 @@ def map_many(
         shown = line.counter("scenes")
         for outcome, final in _outcomes(left, crew):
             line.close()
-            (complain if outcome.status == "failed" else say)(_told(outcome, final=final))
+            (complain if outcome.status == "failed" else say)(_result_line(outcome, final=final))
             if final:
                 results[outcome.name] = outcome
                 shown(len(results), len(jobs))
@@ -415,11 +415,11 @@ def _outcome(future: Any, job: Job) -> JobResult:
     return JobResult(job.entry.name, "failed", f"{type(error).__name__}: {error}")
 
 
-def _told(outcome: JobResult, *, final: bool) -> str:
+def _result_line(outcome: JobResult, *, final: bool) -> str:
     again = "" if final else "; once more"
     if outcome.status == "mapped":
-        return f"{outcome.name}: {outcome.told}"
-    return f"{outcome.name}: {outcome.status}: {outcome.told}{again}"
+        return f"{outcome.name}: {outcome.message}"
+    return f"{outcome.name}: {outcome.status}: {outcome.message}{again}"
 
 
 def _finish(jobs: Sequence[Job], folder: Path, say: Log) -> None:

@@ -84,7 +84,7 @@ def as_text(assessment: Assessment) -> str:
     return "\n".join(lines)
 
 
-def plan_told(plan: SamplePlan) -> str:
+def plan_lines(plan: SamplePlan) -> str:
     """A plan of a sample as lines for the screen."""
     shares = plan.pixels / plan.pixels.sum()
     rows = [("class", "pixels", "share", "expected user's", "points")]

@@ -40,6 +40,7 @@ from geotl.lecture.recipes import (
     load_lecture,
 )
 from geotl.lecture.samples import draw, learn, network, plain_training, sample
+from geotl.lecture.texts import Both, Claim
 from geotl.models.backbone import freeze
 from geotl.models.classifier import FeatureSpec, Normalise, TileClassifier
 from geotl.models.registry import build_backbone
@@ -434,13 +435,15 @@ def test_all_go_on_one_page_and_finished_ones_are_kept(
     monkeypatch.setattr(run, "lectures", lambda: some)
     page = run.show_all(tmp_path, quiet=True)
     html = page.read_text(encoding="utf-8")
-    assert html.count("data:image/png;base64,") == 2
+    assert html.count("data:image/png;base64,") == 4  # each in two languages
     assert not re.search(r"(src|href)=\"(?!data:|#)", html)
     assert html.index("gradient_descent") < html.index("dropout_masks")  # by part, not by name
     for name in some:
         recipe = load_lecture(name)[1]
-        assert all(claim.en in unescape(html) for claim in recipe.claims.values())
-    assert "2 recipes, 5 of 5 claims held" in capsys.readouterr().out
+        for text in (recipe.title, *recipe.claims.values()):
+            assert text.fr in unescape(html)
+            assert text.en in unescape(html)
+    assert "2 recipes; 5 of 5 claims that must hold were seen" in capsys.readouterr().out
 
     def refused(*_: object, **__: object) -> None:
         raise AssertionError("run again though finished")
@@ -461,6 +464,21 @@ def test_claims_that_nobody_answers_are_refused(tmp_path: Path) -> None:
         run.show(str(path), tmp_path)
 
 
+def test_a_claim_that_need_not_hold_says_why_and_is_shown_so() -> None:
+    with pytest.raises(ValueError, match="needs a reason"):
+        Claim(fr="bruit", en="noise", theory="wrong")
+    claims = [("holds", True), ("holds", False), ("wrong", False), ("open", True), ("open", False)]
+    records = [{"claims": [{"theory": theory, "held": held} for theory, held in claims]}]
+    assert run.Counts.of(records) == run.Counts(expected=2, seen=1, wrong=1, open=2, open_seen=1)
+    assert [run.status_of(held, theory) for theory, held in claims] == [
+        "holds",
+        "missed",
+        "wrong",
+        "holds",
+        "open",
+    ]
+
+
 def load_text(name: str) -> str:
     from geotl.experiments.recipe import lectures
 
@@ -473,7 +491,7 @@ def test_every_kind_of_panel_is_drawn() -> None:
     tile = np.zeros((4, 4))
     panels = (
         Lines(
-            "a",
+            Both(fr="perte", en="loss"),
             "x",
             "y",
             (Series("s", [1, 2], [3, 4], [0.1, float("nan")]),),
@@ -495,3 +513,4 @@ def test_every_kind_of_panel_is_drawn() -> None:
     png = panels_figure(panels, columns=2)
     assert png[:4] == b"\x89PNG"
     assert png == panels_figure(panels, columns=2)
+    assert png != panels_figure(panels, columns=2, language="fr")
