@@ -102,6 +102,8 @@ def _translate(figure: Figure) -> None:
     for axes in figure.axes:
         for axis in (axes.xaxis, axes.yaxis):
             inner = axis.get_major_formatter()
+            if isinstance(inner, _Translated):  # of shared axes
+                continue
             named = isinstance(inner, FixedFormatter) or getattr(inner, "func", None) is not None
             named = isinstance(axis.get_major_locator(), FixedLocator) and named
             axis.set_major_formatter(_Translated(inner, numbers=not named))
