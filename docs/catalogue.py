@@ -52,7 +52,8 @@ def main() -> None:
     with FRENCH.with_suffix(".mo").open("wb") as stream:
         write_mo(stream, catalogue)
     for one in catalogue:
-        if one.id and not (one.string if isinstance(one.string, str) else all(one.string)):
+        given = (one.string,) if isinstance(one.string, str) else one.string or ("",)
+        if one.id and not all(given):
             print(f"no French: {one.id!r}")
 
 
