@@ -187,8 +187,8 @@ def small(text: str) -> str:
 def sentence(text: str) -> str:
     """A sentence with its capital letter and full stop.
 
-    >>> sentence("labels are few"), sentence("Labels are few.")
-    ('Labels are few.', 'Labels are few.')
+    >>> sentence("labels are few"), sentence("A label is there.")
+    ('Labels are few.', 'A label is there.')
     """
     return _changed(text, "sentence")
 
@@ -196,7 +196,7 @@ def sentence(text: str) -> str:
 _CHANGES: Mapping[str, Callable[[str], str]] = {
     "capital": lambda text: text[:1].upper() + text[1:],
     "small": lambda text: text[:1].lower() + text[1:],
-    "sentence": lambda text: f"{text[:1].upper()}{text[1:].strip().removesuffix('.')}.",
+    "sentence": lambda text: f"{text.strip()[:1].upper()}{text.strip()[1:].removesuffix('.')}.",
 }
 
 
