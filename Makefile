@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 # Beside a clone called geotl, `import geotl` would find that folder before setuptools' own hook.
 EDITABLE := --config-settings editable_mode=compat -e
 
-.PHONY: demo test test-export fuzz kills disks lint bench lecture practical openlayers clean
+.PHONY: demo test test-export fuzz kills disks lint bench catalogue lecture practical openlayers clean
 
 demo: $(VENV)/.installed
 	$(BIN)/geotl run sample_source -o runs/sample_source --resume
@@ -52,6 +52,11 @@ lint: $(VENV)/.tested
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The messages of pages and figures, taken from the sources and compiled; then write the French of
+# new ones into geotl.po and run it again.
+catalogue: $(VENV)/.tested
+	$(BIN)/python docs/catalogue.py
 
 lecture: $(VENV)/.installed
 	$(BIN)/geotl lecture --all -o runs/lecture

@@ -161,4 +161,4 @@ def sample_tiles(region: str) -> DataSet:
     ]
     groups = tuple(str(tile.group) for tile in index.tiles)
     whole = Pictures(np.stack(pictures), index.labels, groups)
-    return DataSet(f"sample tiles, {region}", index.classes, *whole.split(0.25))
+    return DataSet(f"tuiles d'exemple, {region}", index.classes, *whole.split(0.25))

@@ -24,7 +24,7 @@ import torch
 from check import CHECKS, fault, imported
 from IPython.display import Image, display
 from pictures import load
-from practice import fit, judged, scaled, shifted, shown, summary, trainable
+from practice import both, fit, judged, scaled, shifted, shown, summary, trainable
 from torch import nn
 from torch.nn import functional as F
 
@@ -35,9 +35,11 @@ from geotl.evaluation.evaluate import commonest
 from geotl.models.registry import REGISTRY
 from geotl.reporting.figures import confusion_figure, curves_figure, sheet_figure, write_png
 from geotl.io.files import write_text
+from geotl.language import VARIABLE
 from geotl.models.classifier import Normalise
 from geotl.evaluation.metrics import wilson
 
+os.environ.setdefault(VARIABLE, "fr")  # figures; GEOTL_LANG=en for English ones
 torch.manual_seed(0)
 torch.set_num_threads(1)  # the same figures on every run
 EPOCHS = int(os.environ.get("GEOTL_PRACTICAL_EPOCHS", "30"))
@@ -58,7 +60,7 @@ print("\n".join(summary("vgg16")))
 
 # %%
 for name in ("vgg16", "inception_v3"):
-    print(f"{REGISTRY[name].title:<32}{REGISTRY[name].parameters:>14,} parameters")
+    print(f"{REGISTRY[name].title:<32}{REGISTRY[name].parameters:>14,} paramètres | parameters")
 
 # %% [markdown]
 # Les trois couches denses de VGG-16 portent 124 des 138 millions de paramètres. Inception v3 (ici
@@ -82,7 +84,8 @@ for name in ("vgg16", "inception_v3"):
 # %%
 first, second = load()
 for data in (first, second):
-    print(f"{data.name}: {len(data.learn)} images to learn from, {len(data.judge)} to be judged on")
+    print(f"{data.name} : {len(data.learn)} images pour apprendre, {len(data.judge)} pour tester")
+    print(f"   {len(data.learn)} images to learn from, {len(data.judge)} to be tested on")
     print(f"   {data.learn.images.shape[1:]} {data.learn.images.dtype}: {', '.join(data.classes)}")
 
 
@@ -93,7 +96,7 @@ def sheet(images, captions, title, note, columns):
 
 four = np.random.default_rng(0).choice(len(first.learn), 4, replace=False)
 names = [first.classes[label] for label in first.learn.labels[four]]
-sheet(first.learn.images[four], names, "Four images", first.name, 4)
+sheet(first.learn.images[four], names, "Quatre images | Four images", first.name, 4)
 
 # %% [markdown]
 # ## 3. Diviser par 255, coder les étiquettes
@@ -102,7 +105,7 @@ sheet(first.learn.images[four], names, "Four images", first.name, 4)
 # %%
 x = scaled(first.learn)
 y = F.one_hot(torch.from_numpy(first.learn.labels), len(first.classes))
-print(f"images {tuple(x.shape)} from {x.min():.2f} to {x.max():.2f}")
+print(f"images {tuple(x.shape)}, min {x.min():.2f}, max {x.max():.2f}")
 for row in four:
     print(f"{first.classes[first.learn.labels[row]]:<18}{y[row].tolist()}")
 
@@ -133,7 +136,7 @@ def change(images, generator):
 
 
 nine = change(x[four[:1]].repeat(9, 1, 1, 1), torch.Generator().manual_seed(0))
-sheet(nine, [str(n) for n in range(1, 10)], "Nine previews of one image", names[0], 3)
+sheet(nine, [str(n) for n in range(1, 10)], "Neuf aperçus d'une image | Nine previews", names[0], 3)
 
 # %% [markdown]
 # ## 5. Un petit CNN
@@ -159,8 +162,8 @@ def small_cnn(bands, px, classes):
     )
 
 
-print(f"MNIST: {trainable(small_cnn(1, 28, 10)):,} trainable parameters")
-print(f"here:  {trainable(small_cnn(x.shape[1], x.shape[2], len(first.classes))):,}")
+print(f"MNIST: {trainable(small_cnn(1, 28, 10)):,} paramètres entraînables | trainable parameters")
+print(f"ici | here: {trainable(small_cnn(x.shape[1], x.shape[2], len(first.classes))):,}")
 
 # %%
 standardise = Normalise(x.mean((0, 2, 3)).tolist(), x.std((0, 2, 3)).tolist())
@@ -169,8 +172,8 @@ sgd = torch.optim.SGD(network.parameters(), lr=0.1)
 history = fit(network, sgd, first.learn, epochs=EPOCHS, batch_size=128, change=change)
 for row in history[:: max(1, len(history) // 5)]:
     print(
-        f"epoch {row['epoch']:3.0f}  loss {row['train_loss']:.3f}  "
-        f"accuracy {row['train_accuracy']:.3f}"
+        f"époque | epoch {row['epoch']:3.0f}   perte | loss {row['train_loss']:.3f}   "
+        f"exactitude | accuracy {row['train_accuracy']:.3f}"
     )
 
 # %% [markdown]
@@ -189,18 +192,19 @@ for row in history[:: max(1, len(history) // 5)]:
 
 # %%
 own = judged(network, first.judge, first.classes)
-print(f"{first.name}: {own.headline}")
+print(f"{first.name}\n   {both(own.headline)}")
 unchanged = judged(network, second.judge, second.classes)
-print(f"{second.name}, unchanged: {unchanged.headline}")
+print(f"{second.name}, tel quel | unchanged\n   {both(unchanged.headline)}")
 if first.classes == second.classes:
     moved = (second.judge.labels + 1) % len(second.classes)
     other = type(second.judge)(second.judge.images, moved)
-    print(f"   numbers that mean something else: {judged(network, other, second.classes).headline}")
+    line = both(judged(network, other, second.classes).headline)
+    print(f"   des numéros qui désignent autre chose | numbers that mean something else\n   {line}")
 most, chance = commonest(second.judge.labels, len(second.classes))
-print(f"   always answering {second.classes[most]}: accuracy {chance}")
+print(f"   toujours répondre | always answering {second.classes[most]}\n   {both(str(chance))}")
 
 # %%
-Image(confusion_figure(unchanged.matrix, second.classes, "Unchanged on the second data set"))
+Image(confusion_figure(unchanged.matrix, second.classes, "Tel quel sur le second jeu | Unchanged"))
 
 # %% [markdown]
 # ## 7. Ré-entraîner, avec 30 % de validation
@@ -214,6 +218,7 @@ Image(confusion_figure(unchanged.matrix, second.classes, "Unchanged on the secon
 
 # %%
 learn, held = second.learn.split(0.3)
+print(f"{len(learn)} images pour apprendre, {len(held)} pour valider")
 print(f"{len(learn)} images to learn from, {len(held)} to validate on")
 again = copy.deepcopy(network)
 sgd = torch.optim.SGD(again.parameters(), lr=0.1)
@@ -225,13 +230,14 @@ write_text(OUT / "history.json", json.dumps(history, indent=1))
 display(Image(curves))
 
 # %%
-print(f"{second.name}, retrained: {judged(again, second.judge, second.classes).headline}")
+result = judged(again, second.judge, second.classes)
+print(f"{second.name}, réentraîné | retrained\n   {both(result.headline)}")
 right = [
     round(history[-1][f"{side}_accuracy"] * len(part))
     for side, part in (("train", learn), ("val", held))
 ]
 verdict = diagnose(wilson(right[0], len(learn)), wilson(right[1], len(held)), target=0.9)
-print(verdict.line())
+print(both(verdict.line()))
 
 # %% [markdown]
 # ## 8. À vous
@@ -263,6 +269,6 @@ if fault(Path("exercises/lenet5.py")) is None:
     history = fit(lenet, answer.optimizer(lenet), learn, held, epochs=EPOCHS)
     answer.plot(history, OUT / "lenet5.png")
     display(Image(OUT / "lenet5.png"))
-    print(f"LeNet-5, {first.name}: {judged(lenet, first.judge, first.classes).headline}")
+    print(f"LeNet-5, {first.name}\n   {both(judged(lenet, first.judge, first.classes).headline)}")
 else:
     print("LeNet-5: pas encore juste | not right yet")

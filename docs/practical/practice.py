@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from geotl.evaluation.evaluate import Evaluation, evaluate
+from geotl.language import language, translated
 from geotl.training.batches import derived_seed, epoch_order
 from geotl.training.losses import cross_entropy, smoothed
 
@@ -143,3 +144,10 @@ def summary(name: str, px: int = 224) -> list[str]:
             leaf.register_forward_hook(told)
         network(torch.empty(1, 3, px, px))
     return [*rows, f"{'total':<30}{sum(p.numel() for p in network.parameters()):>14,}"]
+
+
+def both(message: str) -> str:
+    """A line of geotl in French, then in English."""
+    with language("fr"):
+        french = translated(message)
+    return f"{french} | {message}"

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from geotl.cli.outputs import add_output, one_writer
+from geotl.cli.outputs import add_language, add_output, one_writer
 from geotl.errors import DataError
 
 
@@ -47,6 +47,7 @@ def add_accuracy(commands: Any, common: argparse.ArgumentParser) -> None:
         "or not at random (default: as geotl sample noted in the file, else none)",
     )
     files = "folder for accuracy.json, classes.csv, matrix.csv and areas.png (default: none)"
+    add_language(accuracy)
     add_output(accuracy, "FOLDER", files)
     accuracy.add_argument("--overwrite", action="store_true", help="replace these files")
     accuracy.set_defaults(command=_accuracy)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geotl.cli.map import add_extra, add_mask
-from geotl.cli.outputs import add_output, one_writer
+from geotl.cli.outputs import add_language, add_output, one_writer
 from geotl.console import silent
 from geotl.errors import DataError, OutputError, SettingError
 from geotl.io.files import given_path
@@ -190,6 +190,7 @@ def add_check(commands: Any, common: argparse.ArgumentParser) -> None:
     check.add_argument(
         "--sensor", help="sensor of the tiles: geotl sensors (default: rgb, or the recipe's)"
     )
+    add_language(check)
     add_output(check, "FOLDER", "folder for check.html, check.json and pictures (default: none)")
     check.add_argument(
         "--per-class",

@@ -23,7 +23,7 @@ from geotl.cli.label import add_label
 from geotl.cli.map import add_map
 from geotl.cli.models import add_evaluate, add_inspect, add_predict
 from geotl.cli.old_options import with_new_options
-from geotl.cli.outputs import check_outputs
+from geotl.cli.outputs import check_outputs, speaking
 from geotl.cli.recipes import add_curve, add_diagnose, add_generate, add_lecture, add_study
 from geotl.cli.runs import add_augment, add_backbones, add_recipe, add_run, add_sensors
 from geotl.cli.verbosity import add_verbosity, printing
@@ -84,7 +84,7 @@ def _commanded(argv: Sequence[str] | None) -> int:
     try:
         check_inputs(vars(args))
         check_outputs(vars(args))
-        with printing(args):
+        with printing(args), speaking(args):
             args.command(args)
             print(end="", flush=True)
     except UnfinishedError as error:

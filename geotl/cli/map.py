@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geotl.cli.outputs import add_output
+from geotl.cli.outputs import add_language, add_output
 from geotl.cli.verbosity import last_line
 from geotl.console import complain
 from geotl.errors import OutputError, SettingError
@@ -214,6 +214,7 @@ def _writing(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="write no figure (.png) and page (.html) beside the map",
     )
+    add_language(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geotl.cli.map import add_coverage, add_engine, coverage_of
-from geotl.cli.outputs import add_output, one_writer
+from geotl.cli.outputs import add_language, add_output, one_writer
 from geotl.errors import ModelError, OutputError
+from geotl.language import msg
 
 if TYPE_CHECKING:
     from geotl.evaluation.evaluate import Evaluation
@@ -100,6 +101,7 @@ def add_evaluate(commands: Any, common: argparse.ArgumentParser) -> None:
         "FOLDER",
         "folder for report.html, evaluation.json, classes.csv and confusion.csv (default: none)",
     )
+    add_language(evaluate)
     evaluate.add_argument("--overwrite", action="store_true", help="replace these files")
     add_engine(evaluate)
     evaluate.set_defaults(command=_evaluate)
@@ -195,9 +197,9 @@ def _write_evaluation(args: argparse.Namespace, result: Evaluation, notes: list[
     from geotl.reporting.evaluation_report import write_evaluation
 
     facts = {
-        "Model": str(args.model),
-        "Test tiles": f"{int(result.matrix.sum()):,} of {args.data}",
+        msg("Model"): str(args.model),
+        msg("Test tiles"): msg("{n:,} of {data}", n=int(result.matrix.sum()), data=args.data),
     }
-    title = f"{args.model.name} tested on {args.data.name}"
+    title = msg("{model} tested on {data}", model=args.model.name, data=args.data.name)
     written = write_evaluation(args.output, result, title=title, facts=facts, notes=notes)
     args.log("\nwritten  " + ", ".join(map(str, written)))

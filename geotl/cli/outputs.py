@@ -12,6 +12,7 @@ from typing import Any
 from geotl.errors import OutputError
 from geotl.io.files import replaceable
 from geotl.io.locks import output_lock
+from geotl.language import LANGUAGES, SOURCE, VARIABLE, language, stated_language
 
 _OUTPUT = "output"
 _IMAGES = frozenset({".tif", ".tiff", ".jpg", ".jpeg", ".png", ".jp2", ".j2k", ".npy"})
@@ -23,6 +24,27 @@ def add_output(
 ) -> None:
     """Add the option that names what a command writes."""
     command.add_argument("-o", "--output", type=Path, required=required, metavar=metavar, help=what)
+
+
+def add_language(command: argparse.ArgumentParser) -> None:
+    """Add the option that sets the language of pages and figures."""
+    command.add_argument(
+        "--lang",
+        choices=LANGUAGES,
+        help=f"language of the page and its figures (default: {VARIABLE}, else {SOURCE})",
+    )
+
+
+@contextlib.contextmanager
+def speaking(args: argparse.Namespace) -> Iterator[None]:
+    """Let a command write its page in the language that --lang or GEOTL_LANG names.
+
+    Raises:
+        DataError: GEOTL_LANG names a language that there is not.
+    """
+    name = (args.lang or stated_language()) if hasattr(args, "lang") else SOURCE
+    with language(name):
+        yield
 
 
 def check_outputs(options: Mapping[str, Any]) -> None:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from geotl.cli.outputs import add_output
+from geotl.cli.outputs import add_language, add_output
 from geotl.cli.verbosity import last_line
 from geotl.errors import RecipeError
 
@@ -86,6 +86,7 @@ def add_curve(commands: Any, with_recipe: argparse.ArgumentParser) -> None:
         metavar="N",
         help="number of repeated splits (default: the recipe's, or 10)",
     )
+    add_language(parser)
     add_output(parser, "FOLDER", "folder for table and figure (default: runs/NAME-curve)")
     parser.set_defaults(command=_curve)
 
@@ -135,6 +136,7 @@ def add_diagnose(commands: Any, with_recipe: argparse.ArgumentParser) -> None:
         help="largest number of test tiles (default: 1000; with --quick 300)",
     )
     parser.add_argument("--curve", action="store_true", help="measure the curve of labels too")
+    add_language(parser)
     add_output(parser, "FOLDER", "folder for the page (default: runs/NAME-diagnosis)")
     parser.set_defaults(command=_diagnose)
 

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from geotl.cli.outputs import add_output, one_writer
+from geotl.cli.outputs import add_language, add_output, one_writer
 from geotl.cli.verbosity import last_line
 
 
@@ -20,6 +20,7 @@ def add_run(commands: Any, with_recipe: argparse.ArgumentParser) -> None:
         description="Run a recipe: geotl run eurosat_rgb data.root=FOLDER split.shots=10",
     )
     add_output(run, "FOLDER", "folder for model and report (default: runs/NAME)")
+    add_language(run)
     run.add_argument("--resume", action="store_true", help="continue the run in that folder")
     run.set_defaults(command=_run)
 

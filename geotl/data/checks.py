@@ -10,7 +10,7 @@ import numpy as np
 
 from geotl.arrays import Float64s, Int64s
 from geotl.console import Progress
-from geotl.data.findings import Finding, by_gravity, many
+from geotl.data.findings import Finding, Gravity, by_gravity
 from geotl.data.radiometry_checks import radiometry_findings, saturation_finding
 from geotl.data.tile_array import Pack
 from geotl.data.tile_statistics import (
@@ -25,6 +25,7 @@ from geotl.data.tile_statistics import (
 )
 from geotl.data.tiles import TileIndex
 from geotl.imagery.sensors import Sensor
+from geotl.language import msg, nmsg
 
 FEW_TILES, SCARCE = 10, 5  # tiles of a class: fewer are reported, too few to train on
 _UNEVEN = 10.0  # times as many tiles in the largest class as in the smallest
@@ -116,9 +117,9 @@ def _impossible(pack: Pack, sensor: Sensor) -> Iterator[Finding]:
     if counts[0]:
         yield Finding(
             "doubtful",
-            "impossible values",
+            msg("impossible values"),
             impossible_line(counts, sensor),
-            "declare the nodata value (gdal_edit.py -a_nodata), or check data.sensor",
+            msg("declare the nodata value (gdal_edit.py -a_nodata), or check data.sensor"),
         )
 
 
@@ -134,28 +135,40 @@ def balance_findings(labels: Int64s, classes: Sequence[str]) -> Iterator[Finding
     if few:
         yield Finding(
             "wrong" if (counts < SCARCE).any() else "doubtful",
-            "few tiles",
-            f"fewer than {FEW_TILES} tiles: {', '.join(few)}",
-            "label more of these classes, or join them with a class they resemble; scores of a "
-            f"class with fewer than {SCARCE} test tiles mean very little",
+            msg("few tiles"),
+            msg("fewer than {few_tiles} tiles: {names}", few_tiles=FEW_TILES, names=", ".join(few)),
+            msg(
+                "label more of these classes, or join them with a class they resemble; scores "
+                "of a class with fewer than {scarce} test tiles mean very little",
+                scarce=SCARCE,
+            ),
         )
     least, most = int(counts.min()), int(counts.max())
     if least and most / least >= _UNEVEN:
         yield Finding(
             "worth knowing",
-            "imbalance",
-            f"{classes[int(counts.argmax())]} has {most / least:.0f} times as many tiles as "
-            f"{classes[int(counts.argmin())]} ({most} and {least})",
-            "read balanced accuracy together with overall accuracy; "
-            "train.class_weights=balanced or train.balanced_sampling=true evens them out",
+            msg("imbalance"),
+            msg(
+                "{classes} has {least:.0f} times as many tiles as {classes_2} ({most} and "
+                "{least_2})",
+                classes=classes[int(counts.argmax())],
+                least=most / least,
+                classes_2=classes[int(counts.argmin())],
+                most=most,
+                least_2=least,
+            ),
+            msg(
+                "read balanced accuracy together with overall accuracy; "
+                "train.class_weights=balanced or train.balanced_sampling=true evens them out"
+            ),
         )
     without = int((labels < 0).sum())
     if without:
         yield Finding(
             "worth knowing",
-            "no label",
-            f"{many(without, 'tile', 'has', 'have')} no class",
-            "they neither train nor test a model; probe.semi_supervised may use them",
+            msg("no label"),
+            nmsg("{n} tile has no class", "{n} tiles have no class", without),
+            msg("they neither train nor test a model; probe.semi_supervised may use them"),
         )
 
 
@@ -168,10 +181,14 @@ def validity_findings(
         order = empty[np.argsort(facts.valid[empty])].tolist()
         yield Finding(
             "doubtful",
-            "nodata",
-            f"{many(len(order), 'tile', 'has', 'have')} more than {_INVALID:.0%} of the pixels "
-            "without data",
-            "take them out: a network may learn the shape of the gap",
+            msg("nodata"),
+            nmsg(
+                "{n} tile has more than {invalid:.0%} of the pixels without data",
+                "{n} tiles have more than {invalid:.0%} of the pixels without data",
+                len(order),
+                invalid=_INVALID,
+            ),
+            msg("take them out: a network may learn the shape of the gap"),
             tuple(names[i] for i in order),
         )
     shares = np.array([_mean(1 - facts.valid[labels == k]) for k in range(len(classes))])
@@ -179,20 +196,33 @@ def validity_findings(
         worst = int(shares.argmax())
         yield Finding(
             "doubtful",
-            "nodata by class",
-            f"{shares[worst]:.0%} of the pixels of {classes[worst]} have no data, "
-            f"{np.median(shares):.0%} of a typical class",
-            "nodata may give the class away; take tiles of the others from the same edges, or "
-            "leave such tiles out",
+            msg("nodata by class"),
+            msg(
+                "{shares:.0%} of the pixels of {classes} have no data, {median:.0%} of a "
+                "typical class",
+                shares=shares[worst],
+                classes=classes[worst],
+                median=np.median(shares),
+            ),
+            msg(
+                "nodata may give the class away; take tiles of the others from the same edges, "
+                "or leave such tiles out"
+            ),
         )
     blank = np.flatnonzero(facts.blank > _BLANK)
     if blank.size and sensor.nodata is None:
         yield Finding(
             "doubtful",
-            "zeros",
-            f"{many(len(blank), 'tile', 'has', 'have')} more than {_BLANK:.0%} of the pixels at 0 "
-            "in every band, and no nodata value is declared",
-            "if 0 stands for no data, declare it (gdal_edit.py -a_nodata 0)",
+            msg("zeros"),
+            nmsg(
+                "{n} tile has more than {blank:.0%} of the pixels at 0 in every band, and no "
+                "nodata value is declared",
+                "{n} tiles have more than {blank:.0%} of the pixels at 0 in every band, and no "
+                "nodata value is declared",
+                len(blank),
+                blank=_BLANK,
+            ),
+            msg("if 0 stands for no data, declare it (gdal_edit.py -a_nodata 0)"),
             tuple(names[i] for i in blank.tolist()),
         )
 
@@ -218,52 +248,95 @@ def twin_findings(
     rest = [p for p in pairs if p not in conflicting]
     if not rest:
         return
-    turned = sum(p.turned for p in rest)
-    text = {
-        "duplicate": f"{many(len(rest), 'tile', 'repeats', 'repeat')} another one byte by byte",
-        "near-duplicate": f"{many(len(rest), 'pair')} of nearly identical tiles"
-        + (f", {turned} of them turned or mirrored" if turned else ""),
-        "overlap": f"{many(len(rest), 'pair')} of overlapping tiles, "
-        f"by at most {max(p.share for p in rest):.0%} of a tile",
-    }[kind]
-    remedy = {
-        "duplicate": "keep one of each; copies are kept on one side of a split here, but count "
-        "twice in every figure",
-        "near-duplicate": "keep one of each"
-        + (
-            ""
-            if apart
-            else ", or keep them together (split.method=blocks, or one group in "
-            "tiles.csv and split.method=group)"
-        )
-        + ": on both sides of a split they flatter the accuracy",
-        "overlap": "the recipe's split excludes training tiles that overlap a test tile"
-        if apart
-        else "split by blocks or by group, never at random: shared pixels on both sides flatter "
-        "the accuracy",
-    }[kind]
     excluded = apart and kind == "overlap"
-    yield Finding(
-        "worth knowing" if excluded else "doubtful", kind, text, remedy, _paired(rest, names)
+    text, remedy = _twin_words(kind, rest, apart=apart)
+    gravity: Gravity = "worth knowing" if excluded else "doubtful"
+    yield Finding(gravity, KINDS[kind], text, remedy, _paired(rest, names))
+
+
+KINDS = {
+    "duplicate": msg("duplicate"),
+    "near-duplicate": msg("near-duplicate"),
+    "overlap": msg("overlap"),
+}
+
+
+def _twin_words(kind: str, pairs: Sequence[TilePair], *, apart: bool) -> tuple[str, str]:
+    """What is the matter with tiles that show the same area, and what to do."""
+    count, turned = len(pairs), sum(p.turned for p in pairs)
+    if kind == "duplicate":
+        return nmsg(
+            "{n} tile repeats another one byte by byte",
+            "{n} tiles repeat another one byte by byte",
+            count,
+        ), msg(
+            "keep one of each; copies are kept on one side of a split here, but count twice in "
+            "every figure"
+        )
+    if kind == "overlap":
+        share = max(p.share for p in pairs)
+        return nmsg(
+            "{n} pair of overlapping tiles, by at most {share:.0%} of a tile",
+            "{n} pairs of overlapping tiles, by at most {share:.0%} of a tile",
+            count,
+            share=share,
+        ), _overlap_remedy(apart=apart)
+    found = nmsg("{n} pair of nearly identical tiles", "{n} pairs of nearly identical tiles", count)
+    if turned:
+        found = msg("{pairs}, {turned} of them turned or mirrored", pairs=found, turned=turned)
+    return found, _near_remedy(apart=apart)
+
+
+def _overlap_remedy(*, apart: bool) -> str:
+    if apart:
+        return msg("the recipe's split excludes training tiles that overlap a test tile")
+    return msg(
+        "split by blocks or by group, never at random: shared pixels on both sides flatter the "
+        "accuracy"
+    )
+
+
+def _near_remedy(*, apart: bool) -> str:
+    if apart:
+        return msg("keep one of each: on both sides of a split they flatter the accuracy")
+    return msg(
+        "keep one of each, or keep them together (split.method=blocks, or one group in tiles.csv "
+        "and split.method=group): on both sides of a split they flatter the accuracy"
     )
 
 
 def _conflict(kind: str, pairs: Sequence[TilePair], names: Sequence[str]) -> Finding:
     """Two classes for the same pixels; where tiles overlap only in part, both may be right."""
-    what = {
-        "duplicate": "the same pixels",
-        "near-duplicate": "nearly the same pixels",
-        "overlap": "at least half of their area in common",
-    }[kind]
     partly = kind == "overlap" and max(p.share for p in pairs) < _WHOLE
     return Finding(
         "doubtful" if partly else "wrong",
-        "label conflict",
-        f"{many(len(pairs), 'pair', 'has', 'have')} {what} and different classes",
-        "choose smaller chips, so that each shows one class, or remove both"
+        msg("label conflict"),
+        _conflict_words(kind, len(pairs)),
+        msg("choose smaller chips, so that each shows one class, or remove both")
         if partly
-        else "look at both and correct the class, or remove both",
+        else msg("look at both and correct the class, or remove both"),
         _paired(pairs, names),
+    )
+
+
+def _conflict_words(kind: str, count: int) -> str:
+    """How much two tiles of different classes have in common."""
+    if kind == "duplicate":
+        return nmsg(
+            "{n} pair has the same pixels and different classes",
+            "{n} pairs have the same pixels and different classes",
+            count,
+        )
+    if kind == "near-duplicate":
+        return nmsg(
+            "{n} pair has nearly the same pixels and different classes",
+            "{n} pairs have nearly the same pixels and different classes",
+            count,
+        )
+    return nmsg(
+        "{n} pair has at least half of their area in common and different classes",
+        "{n} pairs have at least half of their area in common and different classes",
+        count,
     )
 
 
@@ -298,10 +371,16 @@ def _outlying(
         )
         yield Finding(
             "worth knowing",
-            "outlier",
-            f"{many(len(far), 'tile')} far from the rest of the class in band means and "
-            f"contrasts, by robust standard deviations: {examples}",
-            "look at them: clouds, a wrong label, or a rare form of the class",
+            msg("outlier"),
+            nmsg(
+                "{n} tile far from the rest of the class in band means and contrasts, by robust"
+                " standard deviations: {examples}",
+                "{n} tiles far from the rest of the class in band means and contrasts, by "
+                "robust standard deviations: {examples}",
+                len(far),
+                examples=examples,
+            ),
+            msg("look at them: clouds, a wrong label, or a rare form of the class"),
             tuple(names[i] for i, _ in far[:_LISTED]),
         )
 
@@ -312,10 +391,18 @@ def _sizes(counted: Counter[tuple[int, int]], side: int) -> Iterator[Finding]:
         listed = ", ".join(f"{w}x{h} ({n})" for (h, w), n in counted.most_common(4))
         yield Finding(
             "worth knowing",
-            "sizes",
-            f"{many(other, 'tile', 'is', 'are')} not {side}x{side} px, as the others are: {listed}",
-            "they are padded or cropped around their centre; data.fit=resize resamples them, "
-            "data.tile_px chooses another size",
+            msg("sizes"),
+            nmsg(
+                "{n} tile is not {side}x{side} px, as the others are: {listed}",
+                "{n} tiles are not {side}x{side} px, as the others are: {listed}",
+                other,
+                side=side,
+                listed=listed,
+            ),
+            msg(
+                "they are padded or cropped around their centre; data.fit=resize resamples "
+                "them, data.tile_px chooses another size"
+            ),
         )
 
 
@@ -328,10 +415,15 @@ def _across_splits(pairs: Sequence[TilePair], index: TileIndex) -> Iterator[Find
     if both:
         yield Finding(
             "wrong",
-            "leak",
-            f"{many(len(both), 'pair')} of tiles that show the same, on both sides of the "
-            "split that the table gives",
-            "put both on one side: a test tile must not be among the training tiles",
+            msg("leak"),
+            nmsg(
+                "{n} pair of tiles that show the same, on both sides of the split that the "
+                "table gives",
+                "{n} pairs of tiles that show the same, on both sides of the split that the "
+                "table gives",
+                len(both),
+            ),
+            msg("put both on one side: a test tile must not be among the training tiles"),
             _paired(both, index.names),
         )
 
@@ -340,10 +432,12 @@ def _ungrouped(index: TileIndex, pack: Pack) -> Iterator[Finding]:
     if not any(pack.footprints) and not any(tile.group for tile in index.tiles):
         yield Finding(
             "worth knowing",
-            "no places",
-            "the tiles have neither a position nor a group",
-            "neighbouring tiles on both sides of a random split flatter the accuracy: give a group "
-            "or x, y and crs for each tile in tiles.csv, if you know them",
+            msg("no places"),
+            msg("the tiles have neither a position nor a group"),
+            msg(
+                "neighbouring tiles on both sides of a random split flatter the accuracy: give "
+                "a group or x, y and crs for each tile in tiles.csv, if you know them"
+            ),
         )
 
 

@@ -31,6 +31,7 @@ from geotl.errors import DataError
 from geotl.imagery.windows import Imagery, Window
 from geotl.io.raster import Grid
 from geotl.io.vector import Geometries, transformed
+from geotl.language import msg
 
 __all__ = ["Chip", "ChipRules", "Placement", "lattice_blocks", "place_chips"]
 
@@ -182,7 +183,9 @@ def meets_scene(scene: Imagery, shapes: Sequence[shapely.Geometry | None]) -> bo
 
 
 def _lost(scene: Imagery) -> RejectionReason:
-    return "outside", f"beyond what {scene.grid.crs}, the system of {scene.name}, can express"
+    return "outside", msg(
+        "beyond what {crs}, the system of {name}, can express", crs=scene.grid.crs, name=scene.name
+    )
 
 
 def apart_words(scenes: Sequence[Imagery], labels: Labels) -> str:
@@ -294,7 +297,7 @@ def _of_block(
         row, col = divmod(int(held.argmax()), held.shape[1])
         if held.max() > largest.get(name, (0.0,))[0]:
             at = f"{scene.name}:{block.row + row * step},{block.col + col * step}"
-            purity = f"{held.max():.0%} of it is {name}"
+            purity = msg("{share:.0%} of it is {name}", share=held.max(), name=name)
             largest[name] = float(held.max()), Rejection(at, "impure", purity, name)
     best, share = shares.argmax(axis=0), shares.max(axis=0)
     seen = sight(scene, block, rules)
@@ -305,10 +308,13 @@ def _of_block(
         name = names[best[row, col]]
         reason: Reason
         if share[row, col] < rules.purity - _ROUNDING:
-            reason, detail = "impure", f"{share[row, col]:.0%} of it is {name}"
+            reason, detail = (
+                "impure",
+                msg("{share:.0%} of it is {name}", share=share[row, col], name=name),
+            )
         elif not good[row, col]:
             reason = "cloudy" if veiled[row, col] else "nodata"
-            detail = f"{seen.valid[row * step, col * step]:.0%} of it is valid"
+            detail = msg("{share:.0%} of it is valid", share=seen.valid[row * step, col * step])
         else:
             yield Chip(f"{label_id}.1", label_id, name, scene.name, window)
             continue

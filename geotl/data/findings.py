@@ -5,8 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from geotl.language import msg
+
 Gravity = Literal["wrong", "doubtful", "worth knowing"]
 GRAVITIES: tuple[Gravity, ...] = ("wrong", "doubtful", "worth knowing")
+WORDS = {
+    "wrong": msg("wrong"),
+    "doubtful": msg("doubtful"),
+    "worth knowing": msg("worth knowing"),
+}
 
 
 @dataclass(frozen=True)
@@ -27,15 +34,10 @@ class Finding:
     remedy: str
     tiles: tuple[str, ...] = ()
 
-
-def many(number: int, what: str, one: str = "", several: str = "") -> str:
-    """A number of things, with a verb that agrees.
-
-    >>> many(1, "tile", "has", "have"), many(3, "tile", "has", "have"), many(2, "pair")
-    ('1 tile has', '3 tiles have', '2 pairs')
-    """
-    text = f"{number} {what}" if number == 1 else f"{number} {what}s"
-    return " ".join(word for word in (text, one if number == 1 else several) if word)
+    @property
+    def title(self) -> str:
+        """How serious it is, and its kind."""
+        return msg("{gravity}: {kind}", gravity=WORDS[self.gravity], kind=self.kind)
 
 
 def by_gravity(findings: list[Finding]) -> list[Finding]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +22,7 @@ from geotl.errors import DataError, nearest
 from geotl.io.files import given_path
 from geotl.io.raster import Grid, describe, opened
 from geotl.io.vector import Features, positions, read_features, transformed
+from geotl.language import joined, msg
 
 Reason = Literal[
     "missing geometry",
@@ -35,6 +36,18 @@ Reason = Literal[
     "duplicate",
     "conflict",
 ]
+REASONS: dict[Reason, str] = {
+    "missing geometry": msg("missing geometry"),
+    "unusable geometry": msg("unusable geometry"),
+    "no class": msg("no class"),
+    "dropped class": msg("dropped class"),
+    "outside": msg("outside"),
+    "nodata": msg("nodata"),
+    "cloudy": msg("cloudy"),
+    "impure": msg("impure"),
+    "duplicate": msg("duplicate"),
+    "conflict": msg("conflict"),
+}
 OTHERS = "*"  # the mapping's key for every name it does not list
 _POINTS = ("Point", "MultiPoint")
 _AREAS = ("Polygon", "MultiPolygon")
@@ -185,17 +198,25 @@ def _sort_out(
     here, there = shapes
     new = mapped(name, mapping) if name is not None else None
     if name is None:
-        return Rejection(label_id, "no class", f"{field} is empty", None, there)
+        return Rejection(label_id, "no class", msg("{field} is empty", field=field), None, there)
     if new is None:
-        return Rejection(label_id, "dropped class", f"{name!r} is dropped", name, there)
+        return Rejection(
+            label_id, "dropped class", msg("{name!r} is dropped", name=name), name, there
+        )
     if here is None or here.is_empty:
-        return Rejection(label_id, "missing geometry", "it has no position", new)
+        return Rejection(label_id, "missing geometry", msg("it has no position"), new)
     if there is None:
-        return Rejection(label_id, "outside", "beyond what the scene's system can express", new)
+        return Rejection(
+            label_id, "outside", msg("beyond what the scene's system can express"), new
+        )
     shape = _usable(there)
     if shape is None:
-        kind = here.geom_type if here.is_valid else f"{here.geom_type} without an area"
-        detail = f"it is a {kind}; points and polygons can be used"
+        detail = msg("it is a {kind}; points and polygons can be used", kind=here.geom_type)
+        if not here.is_valid:
+            detail = msg(
+                "it is a {kind} without an area; points and polygons can be used",
+                kind=here.geom_type,
+            )
         return Rejection(label_id, "unusable geometry", detail, new, there)
     return Label(label_id, class_name(new), shape)
 
@@ -248,8 +269,19 @@ def _repairs(features: Features, labels: Sequence[Label], ids: Sequence[str]) ->
     ]
     if not repaired:
         return []
-    listed = ", ".join(repaired[:10]) + (" and more" if len(repaired) > 10 else "")
-    return [f"{features.path}: {len(repaired)} self-intersecting polygons were repaired: {listed}"]
+    values = {"path": features.path, "count": len(repaired), "ids": ", ".join(repaired[:10])}
+    if len(repaired) > 10:
+        return [
+            msg(
+                "{path}: {count} self-intersecting polygons were repaired: {ids} and more", **values
+            )
+        ]
+    return [msg("{path}: {count} self-intersecting polygons were repaired: {ids}", **values)]
+
+
+def reason_counts(counts: Iterable[tuple[Reason, int]]) -> str:
+    """Reasons with their numbers, as a sentence lists them."""
+    return joined([msg("{reason} {count}", reason=REASONS[one], count=n) for one, n in counts])
 
 
 def _counts(rejected: Sequence[Rejection]) -> str:

@@ -11,11 +11,19 @@ import numpy as np
 import shapely
 
 from geotl.data.coverage import window_shares
-from geotl.data.labels import ClassRaster, Label, Reason, Rejection, classes_on
+from geotl.data.labels import (
+    ClassRaster,
+    Label,
+    Reason,
+    Rejection,
+    classes_on,
+    reason_counts,
+)
 from geotl.data.placement import ChipRules, on_pixels, windows_of
 from geotl.data.tiles import class_name
 from geotl.imagery.windows import Imagery, Window
 from geotl.io.vector import transformed
+from geotl.language import joined, msg
 
 LEAST_PX = 4  # that a chip may have
 SAMPLE = 40  # labels of a class whose sizes are looked for
@@ -44,7 +52,13 @@ def lost_classes(
         if one.class_name is not None and one.reason != "dropped class":
             lost[class_name(one.class_name)].append(one)
     return tuple(
-        f"{lost_words(name, Counter(one.reason for one in group))} {_remedy(group, rules, size_of)}"
+        joined(
+            [
+                lost_words(name, Counter(one.reason for one in group)),
+                _remedy(group, rules, size_of),
+            ],
+            " ",
+        )
         for name, group in sorted(lost.items())
         if name not in kept
     )
@@ -56,8 +70,12 @@ def lost_words(name: str, reasons: Mapping[Reason, int]) -> str:
     >>> lost_words("pond", {"impure": 3, "outside": 1})
     'Class pond lost all its labels (impure 3, outside 1): the model does not know this class.'
     """
-    counts = ", ".join(f"{reason} {count}" for reason, count in sorted(reasons.items()))
-    return f"Class {name} lost all its labels ({counts}): the model does not know this class."
+    counts = reason_counts(sorted(reasons.items()))
+    return msg(
+        "Class {name} lost all its labels ({counts}): the model does not know this class.",
+        name=name,
+        counts=counts,
+    )
 
 
 def _remedy(group: Sequence[Rejection], rules: ChipRules, size_of: SizeOf) -> str:
@@ -66,18 +84,29 @@ def _remedy(group: Sequence[Rejection], rules: ChipRules, size_of: SizeOf) -> st
     looked = group[::step]
     sizes = sorted((size for size in map(size_of, looked) if size >= LEAST_PX), reverse=True)
     impure = any(one.reason == "impure" for one in group)
-    purity = ", a smaller labels.purity too" if impure else ""
     if not sizes:
-        return (
-            f"No chip size from {LEAST_PX} px on keeps one of {len(looked)} labels; task=pixels "
-            "classifies single pixels."
+        return msg(
+            "No chip size from {least} px on keeps one of {count} labels; task=pixels "
+            "classifies single pixels.",
+            least=LEAST_PX,
+            count=len(looked),
         )
     size = sizes[(len(sizes) - 1) // 2]
-    count = sum(one >= size for one in sizes)
-    return (
-        f"A chip size of {size} px (labels.chip_px) would keep {count} of "
-        f"{'its' if step == 1 else 'a sample of'} {len(looked)} labels{purity}."
+    kept = sum(one >= size for one in sizes)
+    values = {"size": size, "kept": kept, "count": len(looked)}
+    words: str = msg(
+        "A chip size of {size} px (labels.chip_px) would keep {kept} of its {count} labels",
+        **values,
     )
+    if step > 1:
+        words = msg(
+            "A chip size of {size} px (labels.chip_px) would keep {kept} of a sample of {count} "
+            "labels",
+            **values,
+        )
+    if impure:
+        return msg("{size}, a smaller labels.purity too.", size=words)
+    return msg("{size}.", size=words)
 
 
 def size_of_label(

@@ -35,6 +35,7 @@ from geotl.data.tiles import class_name
 from geotl.errors import DataError
 from geotl.imagery.windows import Imagery, Window
 from geotl.io.raster import Grid
+from geotl.language import msg
 
 Places = Int64s  # rows and columns of pixels [n,2]
 MAX_LATTICE = 4000  # pixels of a lattice over all scenes, unless its step is given
@@ -307,14 +308,14 @@ def _of_scene(
 def _fault(scene: Imagery, valid: Bools, cloudy: Bools) -> Fault:
     """Why none of a label's pixels, with valid bands [C,n] and cloud [n], can be used."""
     if not len(cloudy):
-        return Fault(("outside", f"no pixel of it lies in {scene.name}"))
+        return Fault(("outside", msg("no pixel of it lies in {name}", name=scene.name)))
     if cloudy.any():
-        return Fault(("cloudy", "its pixel is under cloud"))
+        return Fault(("cloudy", msg("its pixel is under cloud")))
     if not valid.any():
-        return Fault(("nodata", "its pixel has no data in any band"))
+        return Fault(("nodata", msg("its pixel has no data in any band")))
     lacking = zip(scene.bands, valid.any(axis=0) & ~valid, strict=True)
     bands = tuple(band for band, absent in lacking if absent.any())
-    return Fault(("nodata", f"its pixel has no data in {', '.join(bands)}"), bands)
+    return Fault(("nodata", msg("its pixel has no data in {names}", names=", ".join(bands))), bands)
 
 
 def validity_at(scene: Imagery, places: Places) -> tuple[Bools, Bools]:

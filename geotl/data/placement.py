@@ -7,7 +7,7 @@ import zlib
 from collections import defaultdict
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 import shapely
@@ -19,6 +19,7 @@ from geotl.data.labels import Label, Reason
 from geotl.errors import DataError
 from geotl.imagery.windows import Imagery, Window
 from geotl.io.raster import Grid
+from geotl.language import msg
 
 RejectionReason = tuple[Reason, str]  # why, and what exactly
 Place = TypeVar("Place")
@@ -196,22 +197,26 @@ def _fault(scene: Imagery, window: Window, rules: ChipRules) -> RejectionReason 
             window.row + size - grid.height,
             window.col + size - grid.width,
         )
-        return "outside", f"its window reaches {beyond} px beyond {scene.name}"
+        return "outside", msg(
+            "its window reaches {beyond} px beyond {name}", beyond=beyond, name=scene.name
+        )
     valid, cloudy = _seen(scene, window)
     seen, centre = sight_of(valid, cloudy, rules), (size // 2, size // 2)
     if cloudy[centre]:
-        return "cloudy", "its own pixel is under cloud"
+        return "cloudy", msg("its own pixel is under cloud")
     if not seen.good.all():
         return _unseen(seen)
     if valid[centre] == 0:
-        return "nodata", "its own pixel has no data"
+        return "nodata", msg("its own pixel has no data")
     return None
 
 
 def _unseen(seen: Sight) -> RejectionReason:
     if seen.veiled.any():
-        return "cloudy", f"{seen.cloud[seen.veiled].min():.0%} of its window is under cloud"
-    return "nodata", f"{seen.valid.max():.0%} of its window is valid"
+        return "cloudy", msg(
+            "{share:.0%} of its window is under cloud", share=seen.cloud[seen.veiled].min()
+        )
+    return "nodata", msg("{share:.0%} of its window is valid", share=seen.valid.max())
 
 
 def _within(
@@ -220,7 +225,7 @@ def _within(
     left, top, right, bottom = area.bounds
     grid, size = scene.grid, rules.chip_px
     if right <= 0 or bottom <= 0 or left >= grid.width or top >= grid.height:
-        return "outside", f"it does not meet {scene.name}"
+        return "outside", msg("it does not meet {name}", name=scene.name)
     rows = max(0, math.floor(top) - size + 1), min(grid.height - size, math.ceil(bottom) - 1)
     cols = max(0, math.floor(left) - size + 1), min(grid.width - size, math.ceil(right) - 1)
     starts = Starts()
@@ -235,7 +240,7 @@ def _within(
             faults += [fault] if fault else []
             starts.add(block, pure)
     if starts.count == 0:
-        detail = f"at most {best:.0%} of a window of {size} px lies in it"
+        detail = msg("at most {best:.0%} of a window of {size} px lies in it", best=best, size=size)
         return most_informative(faults) if faults else ("impure", detail)
     return _chosen(starts, rules)
 
@@ -357,7 +362,7 @@ def _take(free: Bools, row: int, col: int, size: int) -> None:
 
 
 def without_shared(
-    labels: Sequence[Label], places_of: dict[int, list[Spot]], what: str
+    labels: Sequence[Label], places_of: dict[int, list[Spot]], what: Literal["window", "pixel"]
 ) -> dict[int, RejectionReason]:
     """Remove shared places from `places_of`; return the labels without a place, with the reason.
 
@@ -379,9 +384,16 @@ def without_shared(
         for i in sharing if several else sharing[1:]:
             places_of[i].remove(place)
             others = ", ".join(labels[j].id for j in sharing if j != i)
-            lost[i].append((reason, f"no {what} of its own: shared with {others}"))
+            lost[i].append((reason, _shared_words(what, others)))
     # "conflict" comes before "duplicate" where a label lost places for both reasons
     refused = {i: min(reasons) for i, reasons in lost.items() if not places_of[i]}
     for i in refused:
         del places_of[i]
     return refused
+
+
+def _shared_words(what: Literal["window", "pixel"], others: str) -> str:
+    """That every window or pixel of a label belongs to others too."""
+    if what == "window":
+        return msg("no window of its own: shared with {others}", others=others)
+    return msg("no pixel of its own: shared with {others}", others=others)

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from geotl.arrays import Float64s
-from geotl.data.findings import Finding, many
+from geotl.data.findings import Finding
 from geotl.data.tile_statistics import QUANTILES
 from geotl.imagery.sensors import SENSORS, Sensor
+from geotl.language import msg, nmsg
 
 _LOW, _HIGH = -0.1, 1.6  # reflectance beyond which the 1st and 99th percentile cannot be right
 _KELVIN = (180.0, 350.0)
@@ -38,9 +39,9 @@ def radiometry_findings(
         findings.append(
             Finding(
                 "wrong",
-                "constant band",
-                f"the same value in every pixel: {', '.join(constant)}",
-                "leave these bands out (data.bands), or read the right files",
+                msg("constant band"),
+                msg("the same value in every pixel: {names}", names=", ".join(constant)),
+                msg("leave these bands out (data.bands), or read the right files"),
             )
         )
     if len(constant) == len(bands):
@@ -62,29 +63,57 @@ def _scaling(
     if not optical or sensor.scale > 1e-3 or sensor.measures == "decibel":
         return
     top = float(np.nanmax(at[1.0][list(optical)]))
-    rule = f"sensor {sensor.name} counts reflectance in steps of {sensor.scale:g}"
+    values = {"name": sensor.name, "scale": sensor.scale}
     if top <= 255 and dtype.kind in "iu":
         yield Finding(
             "wrong",
-            "8-bit values",
-            f"no value above {top:.0f}, where {rule}",
-            "name the sensor that made these pictures (data.sensor=rgb for 8-bit pictures"
-            f"{_restated(sensor, 'uint8')})",
+            msg("8-bit values"),
+            msg(
+                "no value above {top:.0f}, where sensor {name} counts reflectance in steps of "
+                "{scale:g}",
+                top=top,
+                **values,
+            ),
+            _remedy_of_bytes(sensor),
         )
     elif top <= 2.0 and dtype.kind == "f":
         yield Finding(
             "wrong",
-            "reflectance",
-            f"no value above {top:.3g}, where {rule}",
-            "describe a sensor of scale 1 and offset 0 under data.custom_sensor"
-            f"{_restated(sensor, 'float32')}",
+            msg("reflectance"),
+            msg(
+                "no value above {top:.3g}, where sensor {name} counts reflectance in steps of "
+                "{scale:g}",
+                top=top,
+                **values,
+            ),
+            _remedy_of_shares(sensor),
         )
 
 
+def _remedy_of_bytes(sensor: Sensor) -> str:
+    """What to state of 8-bit values."""
+    if sensor.name not in SENSORS:
+        return msg("name the sensor that made these pictures (data.sensor=rgb for 8-bit pictures)")
+    return msg(
+        "name the sensor that made these pictures (data.sensor=rgb for 8-bit pictures, or "
+        "{setting})",
+        setting=_restated(sensor, "uint8"),
+    )
+
+
+def _remedy_of_shares(sensor: Sensor) -> str:
+    """What to state of values that are reflectance already."""
+    if sensor.name not in SENSORS:
+        return msg("describe a sensor of scale 1 and offset 0 under data.custom_sensor")
+    return msg(
+        "describe a sensor of scale 1 and offset 0 under data.custom_sensor, or {setting}",
+        setting=_restated(sensor, "float32"),
+    )
+
+
 def _restated(sensor: Sensor, dtype: str) -> str:
-    """How a known sensor is said to hold another data type, as the tail of a remedy."""
-    known = sensor.name in SENSORS
-    return f", or data.sensor='{{base: {sensor.name}, dtype: {dtype}}}'" if known else ""
+    """How a known sensor is said to hold another data type."""
+    return f"data.sensor='{{base: {sensor.name}, dtype: {dtype}}}'"
 
 
 def _range(
@@ -98,13 +127,22 @@ def _range(
         if sensor.measures == "share" and unit != "kelvin":
             most = 1.0 + 1e-6
         if low < least or high > most:
-            what = {"share": "share of full scale"}.get(unit, unit)
+            what = {"share": msg("share of full scale")}.get(unit, unit)
             yield Finding(
                 "wrong",
-                "range",
-                f"{bands[i]}: 1st to 99th percentile is {low:.3g} to {high:.3g} ({what}) by sensor "
-                f"{sensor.name}, beyond {least:g} to {most:g}",
-                "check data.sensor, its scale and offset, and the nodata value",
+                msg("range"),
+                msg(
+                    "{bands}: 1st to 99th percentile is {low:.3g} to {high:.3g} ({what}) by sensor "
+                    "{name}, beyond {least:g} to {most:g}",
+                    bands=bands[i],
+                    low=low,
+                    high=high,
+                    what=what,
+                    name=sensor.name,
+                    least=least,
+                    most=most,
+                ),
+                msg("check data.sensor, its scale and offset, and the nodata value"),
             )
 
 
@@ -118,11 +156,17 @@ def _offset(at: dict[float, Float64s], optical: Sequence[int], sensor: Sensor) -
         return [
             Finding(
                 "doubtful",
-                "offset",
-                f"the darkest pixels have {dark.min():.0f} DN or more in every band, as since "
-                "processing baseline 04.00 (January 2022), which adds 1000; the sensor named has "
-                "no such offset",
-                f"if the product is of baseline 04.00 or later, data.sensor={offset}",
+                msg("offset"),
+                msg(
+                    "the darkest pixels have {min:.0f} DN or more in every band, as since "
+                    "processing baseline 04.00 (January 2022), which adds 1000; the sensor named "
+                    "has no such offset",
+                    min=dark.min(),
+                ),
+                msg(
+                    "if the product is of baseline 04.00 or later, data.sensor={offset}",
+                    offset=offset,
+                ),
             )
         ]
     darker = at[0.01][list(optical)]
@@ -131,12 +175,20 @@ def _offset(at: dict[float, Float64s], optical: Sequence[int], sensor: Sensor) -
         return [
             Finding(
                 "doubtful",
-                "offset",
-                f"a hundredth of the pixels have {darker.min():.0f} DN or less, which by sensor "
-                f"{sensor.name} is a reflectance of {share:.2f}; before processing baseline 04.00 "
-                "there was no offset",
-                f"if the product is older, or was brought back to the old scale, "
-                f"data.sensor={plain}",
+                msg("offset"),
+                msg(
+                    "a hundredth of the pixels have {min:.0f} DN or less, which by sensor {name} is"
+                    " a reflectance of {share:.2f}; before processing baseline 04.00 there was no "
+                    "offset",
+                    min=darker.min(),
+                    name=sensor.name,
+                    share=share,
+                ),
+                msg(
+                    "if the product is older, or was brought back to the old scale, "
+                    "data.sensor={plain}",
+                    plain=plain,
+                ),
             )
         ]
     return []
@@ -150,9 +202,14 @@ def saturation_finding(full: Float64s, names: Sequence[str]) -> Finding | None:
     order = there[np.argsort(-full[there])].tolist()
     return Finding(
         "worth knowing",
-        "saturated",
-        f"{many(len(order), 'tile', 'has', 'have')} more than {_FULL:.0%} of the pixels at the "
-        "largest value of the data type",
-        "clouds, snow or roofs may be over-exposed; check them",
+        msg("saturated"),
+        nmsg(
+            "{n} tile has more than {full:.0%} of the pixels at the largest value of the data type",
+            "{n} tiles have more than {full:.0%} of the pixels at the largest value of the "
+            "data type",
+            len(order),
+            full=_FULL,
+        ),
+        msg("clouds, snow or roofs may be over-exposed; check them"),
         tuple(names[i] for i in order),
     )

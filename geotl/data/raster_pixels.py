@@ -19,6 +19,7 @@ from geotl.errors import DataError
 from geotl.imagery.windows import Imagery, Window
 from geotl.io.raster import Grid
 from geotl.io.vector import positions
+from geotl.language import msg
 
 MAX_CLASSES = 254  # as many as a map can hold
 _BLOCK_PX = 512  # side of what is read of a scene together
@@ -243,11 +244,18 @@ class _Drawn:
             if not len(self.pixels[name]):
                 mostly = 2 * self.cloudy[name] >= self.total[name]
                 reason: Reason = "cloudy" if mostly else "nodata"
-                detail = f"none of its {self.total[name]} pixels within the scenes is usable"
+                detail = msg(
+                    "none of its {total} pixels within the scenes is usable", total=self.total[name]
+                )
                 yield Rejection(f"raster:{name}", reason, detail, name)
 
     def _notes(self) -> tuple[str, ...]:
         """How many pixels of classes lack some bands; no line where none does."""
         count, total = self.partial.total(), self.total.total()
-        line = f"{count} of {total} pixels with a class in {self.labels.path.name} lack some bands"
+        line = msg(
+            "{count} of {total} pixels with a class in {name} lack some bands",
+            count=count,
+            total=total,
+            name=self.labels.path.name,
+        )
         return (line,) if count else ()

@@ -28,6 +28,7 @@ from geotl.data.splits import (
     split_of,
 )
 from geotl.errors import DataError
+from geotl.language import msg
 
 Folds = list[tuple[Int64s, Int64s]]
 Shape = Literal["exponential", "spherical"]
@@ -299,16 +300,30 @@ class Variogram:
         rise = SHAPES[self.shape](distance_m / max(self.range_m, 1e-9))
         return np.asarray(self.nugget + (self.sill - self.nugget) * rise)
 
-    def summary(self) -> str:
+    def summary(self, what: str = msg("tiles")) -> str:
         """The range in a few words."""
         if not self.reached:
-            return (
-                f"the variogram still rises at {self.range_m:,.0f} m: neighbours resemble each "
-                "other at least that far"
+            return msg(
+                "the variogram still rises at {range_m:,.0f} m: neighbours resemble each other "
+                "at least "
+                "that far",
+                range_m=self.range_m,
             )
         if self.range_m == 0:
-            return f"flat variogram: tiles {self.lag_m[0]:,.0f} m apart differ as much as any"
-        return f"tiles resemble each other up to {self.range_m:,.0f} m ({self.shape} variogram)"
+            return msg(
+                "flat variogram: {what} {lag_m:,.0f} m apart differ as much as any",
+                what=what,
+                lag_m=self.lag_m[0],
+            )
+        return msg(
+            "{what} resemble each other up to {range_m:,.0f} m ({shape} variogram)",
+            what=what,
+            range_m=self.range_m,
+            shape=SHAPE_WORDS[self.shape],
+        )
+
+
+SHAPE_WORDS = {"exponential": msg("exponential"), "spherical": msg("spherical")}
 
 
 def _spherical(share: Float64s) -> Float64s:

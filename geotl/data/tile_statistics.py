@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from geotl.arrays import Bools, Float32s, Float64s, Int64s
 from geotl.console import Progress
-from geotl.data.findings import many
 from geotl.data.tile_array import Pack
 from geotl.imagery.measurable import Measurable, measurable
 from geotl.imagery.sensors import Sensor
+from geotl.language import msg, nmsg
 
 THUMB_PX = 16
 QUANTILES = (0.0, 0.001, 0.01, 0.5, 0.99, 0.999, 1.0)
@@ -152,8 +152,12 @@ def impossible_line(counts: Int64s, sensor: Sensor) -> str:
     '3 values in 1 tile cannot be of sensor rgb: taken as no data'
     """
     values, tiles = counts.tolist()
-    amount = f"{many(values, 'value')} in {many(tiles, 'tile')}"
-    return f"{amount} cannot be of sensor {sensor.name}: taken as no data"
+    return msg(
+        "{values} in {tiles} cannot be of sensor {sensor}: taken as no data",
+        values=nmsg("{n} value", "{n} values", values),
+        tiles=nmsg("{n} tile", "{n} tiles", tiles),
+        sensor=sensor.name,
+    )
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from geotl.evaluation.evaluate import MIN_TILES, Reliability
+from geotl.language import joined, msg
 
 MAX_ERROR = 0.05  # calibration error beyond which a warning is given
 MIN_TEST_TILES = 30  # tiles below which the error is noise for the most part
@@ -27,7 +28,7 @@ def error_by_chance(bins: Reliability) -> float:
     )
 
 
-def distrust(bins: Reliability) -> str:
+def distrust(bins: Reliability, what: str = msg("test tiles")) -> str:
     """A sentence on confidences that are too high or too low; empty where they can be believed.
 
     The warning is given where the calibration error exceeds MAX_ERROR and what chance explains, on
@@ -44,27 +45,50 @@ def distrust(bins: Reliability) -> str:
     filled = bins.count > 0
     gaps = (bins.confidence - bins.accuracy)[filled] * bins.count[filled] / tiles
     gap = float(gaps.sum())
-    if abs(gap) > error / 2:
-        word = f"too {'high' if gap > 0 else 'low'} by {100 * abs(gap):.0f} points"
-    else:
-        word = f"off by {100 * error:.0f} points, some too high and some too low,"
-    return (
-        f"Confidences are {word} after temperature scaling (calibration error {error:.3f} on "
-        f"{tiles} test tiles{_examples(bins, word)}): do not read them as probabilities."
+    off = 100 * (abs(gap) if abs(gap) > error / 2 else error)
+    too_low, sides = gap < -error / 2, abs(gap) > error / 2
+    found = _examples(
+        bins,
+        msg("calibration error {error:.3f} on {tiles} {what}", error=error, tiles=tiles, what=what),
+        too_low=too_low,
+    )
+    if not sides:
+        return msg(
+            "Confidences are off by {off:.0f} points, some too high and some too low, after "
+            "temperature scaling ({found}): do not read them as probabilities.",
+            off=off,
+            found=found,
+        )
+    if too_low:
+        return msg(
+            "Confidences are too low by {off:.0f} points after temperature scaling ({found}): do "
+            "not read them as probabilities.",
+            off=off,
+            found=found,
+        )
+    return msg(
+        "Confidences are too high by {off:.0f} points after temperature scaling ({found}): do not "
+        "read them as probabilities.",
+        off=off,
+        found=found,
     )
 
 
-def _examples(bins: Reliability, word: str) -> str:
-    """Bins that show what `word` names.
+def _examples(bins: Reliability, found: str, *, too_low: bool) -> str:
+    """What was found with bins that show it.
 
     Confidences that are too low on the whole can be too high in the highest bins: said as well.
     """
     high, low = _worst(bins, 1), _worst(bins, -1)
-    if not word.startswith("too low"):
-        return f"; {high} are correct" if high else ""
-    if not low:
-        return f"; too high in places: {high} are correct" if high else ""
-    return f"; {low} are correct" + (f", but {high}" if high else "")
+    if not too_low:
+        return msg("{found}; {high} are correct", found=found, high=high) if high else found
+    if low and high:
+        return msg("{found}; {low} are correct, but {high}", found=found, low=low, high=high)
+    if low:
+        return msg("{found}; {low} are correct", found=found, low=low)
+    if high:
+        return msg("{found}; too high in places: {high} are correct", found=found, high=high)
+    return found
 
 
 def _worst(bins: Reliability, sign: int) -> str:
@@ -80,13 +104,16 @@ def _worst(bins: Reliability, sign: int) -> str:
     sure, right = float(bins.confidence[worst]), float(bins.accuracy[worst])
     if gaps.max() <= 2 * math.sqrt(sure * (1 - sure) / float(bins.count[worst])):
         return ""
-    return f"at {100 * sure:.0f} % confidence {100 * right:.0f} %"
+    return msg("at {sure:.0f} % confidence {right:.0f} %", sure=100 * sure, right=100 * right)
 
 
 def calibration_caption(bins: Reliability) -> str:
     """Caption of the figure of confidence against accuracy."""
-    text = (
-        "Before and after temperature scaling. On the dashed line confidence equals the share of "
-        f"correct tiles; small pale dots have fewer than {MIN_TILES} tiles and mean little."
+    text = msg(
+        "Before and after temperature scaling. On the dashed line confidence equals the"
+        " share of correct tiles; small pale dots have fewer than {min_tiles} tiles and"
+        " mean little.",
+        min_tiles=MIN_TILES,
     )
-    return f"{text} {distrust(bins)}".strip()
+    doubt = distrust(bins)
+    return joined([text, doubt], " ") if doubt else text

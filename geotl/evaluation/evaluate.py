@@ -28,6 +28,7 @@ from geotl.evaluation.metrics import (
     wilson,
 )
 from geotl.io.files import jsonable
+from geotl.language import listed, msg
 
 __all__ = [
     "Evaluation",
@@ -78,9 +79,16 @@ class Spread(NamedTuple):
         >>> Spread(0.8654, 0.0102, 5).over("fold")
         '0.865 ± 0.010 (5 folds)'
         """
+        if what == "fold":
+            return self._over_folds()
         if self.draws < 2:
-            return f"{self.mean:.3f} (one {what})"
-        return f"{self.mean:.3f} ± {self.sd:.3f} ({self.draws} {what}s)"
+            return msg("{mean:.3f} (one draw)", mean=self.mean)
+        return msg("{mean:.3f} ± {sd:.3f} ({n} draws)", mean=self.mean, sd=self.sd, n=self.draws)
+
+    def _over_folds(self) -> str:
+        if self.draws < 2:
+            return msg("{mean:.3f} (one fold)", mean=self.mean)
+        return msg("{mean:.3f} ± {sd:.3f} ({n} folds)", mean=self.mean, sd=self.sd, n=self.draws)
 
 
 @dataclass(frozen=True)
@@ -262,7 +270,7 @@ def losses(network: float, baselines: Mapping[str, float]) -> dict[str, float]:
 
 
 def headline(
-    network: Interval | Spread, baselines: Mapping[str, float], name: str = "network"
+    network: Interval | Spread, baselines: Mapping[str, float], name: str = msg("network")
 ) -> str:
     """The headline: the baselines that are better than the network, if any, and its accuracy.
 
@@ -273,12 +281,19 @@ def headline(
     >>> headline(wilson(34, 40), {"majority class": 0.3, "band statistics": 0.9})
     'The network loses to band statistics (0.900): overall accuracy 0.850 [0.709, 0.929]'
     """
-    accuracy = f"overall accuracy {network}"
-    better = [f"{name} ({value:.3f})" for name, value in losses(network[0], baselines).items()]
+    accuracy = msg("overall accuracy {accuracy}", accuracy=network)
+    better = [
+        msg("{name} ({value:.3f})", name=name, value=value)
+        for name, value in losses(network[0], baselines).items()
+    ]
     if not better:
         return accuracy
-    named = better[0] if len(better) == 1 else f"{', '.join(better[:-1])} and {better[-1]}"
-    return f"The {name} loses to {named}: {accuracy}"
+    return msg(
+        "The {name} loses to {named}: {accuracy}",
+        name=name,
+        named=listed(better),
+        accuracy=accuracy,
+    )
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from scipy.optimize import minimize_scalar
 from geotl.arrays import Float64s
 from geotl.errors import DataError
 from geotl.evaluation.metrics import Interval, mean_interval
+from geotl.language import joined, msg
 
 MIN_SIZES = 3  # a law with three parameters needs as many
 BEYOND = (2, 5)  # times the largest size measured
@@ -168,9 +169,25 @@ class Gain:
         'unlabelled scene: +0.020 [-0.010, +0.050], paired over 5 folds: not gained'
         """
         value, low, high = self.difference
-        over = f"{self.draws} {unit}s" if self.draws > 1 else "the tiles of one draw"
-        ends = f"[{low:+.3f}, {high:+.3f}]"
-        return f"{self.what}: {value:+.3f} {ends}, paired over {over}: {self.word}"
+        values = {"what": self.what, "value": value, "low": low, "high": high, "word": self.word}
+        if self.draws < 2:
+            return msg(
+                "{what}: {value:+.3f} [{low:+.3f}, {high:+.3f}], paired over the tiles of one "
+                "draw: "
+                "{word}",
+                **values,
+            )
+        if unit == "fold":
+            return msg(
+                "{what}: {value:+.3f} [{low:+.3f}, {high:+.3f}], paired over {n} folds: {word}",
+                n=self.draws,
+                **values,
+            )
+        return msg(
+            "{what}: {value:+.3f} [{low:+.3f}, {high:+.3f}], paired over {n} draws: {word}",
+            n=self.draws,
+            **values,
+        )
 
 
 def gain(without: ArrayLike, with_it: ArrayLike) -> tuple[Interval, str]:
@@ -184,7 +201,7 @@ def gain(without: ArrayLike, with_it: ArrayLike) -> tuple[Interval, str]:
     'not gained'
     """
     interval = mean_interval(np.asarray(with_it, np.float64) - np.asarray(without, np.float64))
-    return interval, "gained" if interval.low > 0 else "not gained"
+    return interval, msg("gained") if interval.low > 0 else msg("not gained")
 
 
 def more_labels(curve: LearningCurve) -> str:
@@ -200,24 +217,37 @@ def more_labels(curve: LearningCurve) -> str:
         return ""
     step, word = gain(curve.draws[:, -2], curve.draws[:, -1])
     before, last = curve.shots[-2:]
-    change = (
-        f"from {before:g} to {last:g} a class accuracy changed by {100 * step.value:+.1f} points"
-    )
-    ends = f" [{100 * step.low:+.1f}, {100 * step.high:+.1f}]"
-    if math.isnan(step.low):
-        ends, verdict = " in a single draw", "whether more labels would help is not clear"
-    elif word == "gained":
-        verdict = "more labels would help"
+    values = {"before": before, "last": last, "change": 100 * step.value}
+    verdict = msg("whether more labels would help is not clear")
+    if word == "gained":
+        verdict = msg("more labels would help")
     elif step.high < SMALL_STEP:
-        verdict = "more labels of this kind would hardly help"
+        verdict = msg("more labels of this kind would hardly help")
+    if math.isnan(step.low):
+        verdict = msg("whether more labels would help is not clear")
+        change = msg(
+            "from {before:g} to {last:g} a class accuracy changed by {change:+.1f} points in a "
+            "single draw",
+            **values,
+        )
     else:
-        verdict = "whether more labels would help is not clear"
+        change = msg(
+            "from {before:g} to {last:g} a class accuracy changed by {change:+.1f} points "
+            "[{low:+.1f}, {high:+.1f}]",
+            **values,
+            low=100 * step.low,
+            high=100 * step.high,
+        )
     beyond = [
-        f"; {shots:g} a class would give {100 * (value - curve.mean[-1]):+.1f} points more by the "
-        "fitted law, which is an extrapolation"
+        msg(
+            "{shots:g} a class would give {more:+.1f} points more by the fitted law, which is an "
+            "extrapolation",
+            shots=shots,
+            more=100 * (value - curve.mean[-1]),
+        )
         for shots, value in curve.extrapolated()[:1]
     ]
-    return f"{verdict}: {change}{ends}{''.join(beyond)}"
+    return joined([msg("{verdict}: {change}", verdict=verdict, change=change), *beyond], "; ")
 
 
 @dataclass(frozen=True)
@@ -255,17 +285,26 @@ class Optimism:
         random split 0.930, by group 0.920: no clear optimism (the difference of 0.010 is within
         ±0.020)
         """
-        both = f"random split {self.random:.3f}, {self.how} {self.spatial:.3f}"
+        both = msg(
+            "random split {random:.3f}, {how} {spatial:.3f}",
+            random=self.random,
+            how=self.how,
+            spatial=self.spatial,
+        )
         if self.interval.low > 0:
-            return (
-                f"{both}: the random split overestimates accuracy by {self.difference:.3f} "
-                "(neighbouring tiles resemble each other)"
+            return msg(
+                "{both}: the random split overestimates accuracy by {difference:.3f} "
+                "(neighbouring tiles resemble each other)",
+                both=both,
+                difference=self.difference,
             )
         if self.interval.high < 0:
-            return f"{both}: no optimism, the random figure is the lower one"
-        return (
-            f"{both}: no clear optimism (the difference of {self.difference:.3f} is within "
-            f"±{self.reach:.3f})"
+            return msg("{both}: no optimism, the random figure is the lower one", both=both)
+        return msg(
+            "{both}: no clear optimism (the difference of {difference:.3f} is within ±{reach:.3f})",
+            both=both,
+            difference=self.difference,
+            reach=self.reach,
         )
 
 

@@ -24,6 +24,7 @@ from geotl.evaluation.sample_design import (
     training_boxes,
 )
 from geotl.io.geodesy import areal_scales
+from geotl.language import msg
 
 _AREA_OFF = 0.01  # share by which a projection may change areas without a note
 _LAID = "the reference has another grid; it was resampled to the map's grid by nearest neighbour"
@@ -255,16 +256,27 @@ def _colours(of: ClassMap, classes: Sequence[str]) -> tuple[str, ...]:
 
 def _few(matrix: Int64s, sizes: Float64s, classes: Sequence[str]) -> list[str]:
     """Lines on mapped classes with too few points to estimate from."""
-    notes = []
     rows = matrix.sum(axis=1)
-    for place in too_few(matrix, sizes).tolist():
-        lost = "nothing but the others' user's accuracies" if not rows[place] else "no interval"
-        notes.append(
-            f"class {classes[place]} is mapped but has {rows[place]} reference points: {lost} can "
-            "be estimated; add points there (2 at least, 50 are usual), or join it to another "
-            "class with --names"
+    return [
+        _few_words(classes[place], int(rows[place])) for place in too_few(matrix, sizes).tolist()
+    ]
+
+
+def _few_words(name: str, points: int) -> str:
+    """What cannot be estimated of a class with too few points."""
+    if not points:
+        return msg(
+            "class {name} is mapped but has 0 reference points: nothing but the others' user's "
+            "accuracies can be estimated; add points there (2 at least, 50 are usual), or join it "
+            "to another class with --names",
+            name=name,
         )
-    return notes
+    return msg(
+        "class {name} is mapped but has {points} reference points: no interval can be estimated; "
+        "add points there (2 at least, 50 are usual), or join it to another class with --names",
+        name=name,
+        points=points,
+    )
 
 
 def _certain(matrix: Int64s, classes: Sequence[str]) -> list[str]:
@@ -285,8 +297,13 @@ def _projection(of: ClassMap) -> list[str]:
     if max(abs(low - 1), abs(high - 1)) <= _AREA_OFF:
         return []
     return [
-        f"{of.grid.crs} enlarges areas by {low:.3f} to {high:.3f} here, and the areas below with "
-        "them; reproject the map to an equal-area system (gdalwarp -t_srs)"
+        msg(
+            "{crs} enlarges areas by {low:.3f} to {high:.3f} here, and the areas below with"
+            " them; reproject the map to an equal-area system (gdalwarp -t_srs)",
+            crs=of.grid.crs,
+            low=low,
+            high=high,
+        )
     ]
 
 

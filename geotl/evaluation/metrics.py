@@ -16,6 +16,7 @@ from scipy.special import stdtrit  # Student's t; scipy.stats takes most of a se
 
 from geotl.arrays import Float64s, Int64s
 from geotl.errors import DataError
+from geotl.language import msg
 
 UNLABELLED = -1
 
@@ -33,7 +34,9 @@ class Interval(NamedTuple):
 
     def __str__(self) -> str:
         """The value and its interval, three decimals each."""
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+        return msg(
+            "{value:.3f} [{low:.3f}, {high:.3f}]", value=self.value, low=self.low, high=self.high
+        )
 
 
 @dataclass(frozen=True)

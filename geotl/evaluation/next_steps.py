@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from geotl.evaluation.overfitting import Verdict, side, tiles_to_separate
 from geotl.evaluation.regularisers import Regulariser, written
+from geotl.language import joined, msg
 
 MAX_NAMED = 4
 USUAL_AUGMENTATIONS = (
@@ -30,7 +31,7 @@ class Stand:
     def on(self, kind: str | None = None) -> str:
         """The regularisers that are on, of a kind or of both, in words."""
         active = [r.name for r in self.regularisers if r.state == "on" and kind in (None, r.kind)]
-        return ", ".join(active) or "none"
+        return joined(active) if active else msg("none")
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Step:
 
     def line(self) -> str:
         """The step in one line."""
-        return f"{self.do}: {self.change}" if self.change else self.do
+        return msg("{do}: {change}", do=self.do, change=self.change) if self.change else self.do
 
 
 def next_steps(
@@ -92,35 +93,48 @@ def _against_underfitting(
     if strategy == "probe":
         steps.append(
             Step(
-                "Let the folds choose among weaker penalties",
+                msg("Let the folds choose among weaker penalties"),
                 _freer_head(regularisers),
-                "a probe's only regulariser is its penalty"
-                + (f"; with none its training accuracy is {stage_one:.3f}" if stage_one else ""),
+                _penalty_words(stage_one),
             )
         )
     elif off and (reached or stage_one is None):
-        why = "the network must first be able to overfit"
+        why = msg("the network must first be able to overfit")
         if reached:
-            why = f"without them the network reaches {stage_one:.3f} on its training tiles"
-        steps.append(Step("Turn regularisers off, or down", off, why))
+            why = msg(
+                "without them the network reaches {stage_one:.3f} on its training tiles",
+                stage_one=stage_one,
+            )
+        steps.append(Step(msg("Turn regularisers off, or down"), off, why))
     if not reached:
         steps += _more_capacity(strategy)
     if strategy != "probe":
         steps.append(
             Step(
-                "Train longer, or at the rate that the range test suggests",
+                msg("Train longer, or at the rate that the range test suggests"),
                 "train.epochs=100 train.lr=RATE",
-                "the optimiser may not have arrived yet",
+                msg("the optimiser may not have arrived yet"),
             )
         )
     steps.append(
         Step(
-            "Check the labels: geotl check FOLDER",
+            msg("Check the labels: geotl check FOLDER"),
             "",
-            "no network fits labels that contradict each other",
+            msg("no network fits labels that contradict each other"),
         )
     )
     return tuple(steps)
+
+
+def _penalty_words(stage_one: float | None) -> str:
+    """Why a probe is given weaker penalties."""
+    if not stage_one:
+        return msg("a probe's only regulariser is its penalty")
+    return msg(
+        "a probe's only regulariser is its penalty; with none its training accuracy is "
+        "{stage_one:.3f}",
+        stage_one=stage_one,
+    )
 
 
 def _more_capacity(strategy: str) -> list[Step]:
@@ -128,26 +142,28 @@ def _more_capacity(strategy: str) -> list[Step]:
     if strategy == "probe":
         return [
             Step(
-                "Give the head richer features",
+                msg("Give the head richer features"),
                 "model.truncate_after=null model.feature_stages=null",
-                "a linear head can only separate what the frozen features separate",
+                msg("a linear head can only separate what the frozen features separate"),
             ),
             Step(
-                "Train stages too",
+                msg("Train stages too"),
                 "strategy=probe_then_finetune",
-                "frozen features cannot adapt to your tiles",
+                msg("frozen features cannot adapt to your tiles"),
             ),
         ]
     freer = {"finetune": "strategy=full", "probe_then_finetune": "strategy=full"}.get(strategy, "")
     steps = [
         Step(
-            "Take a larger network",
+            msg("Take a larger network"),
             "model.backbone=resnet50 (geotl backbones lists all)",
-            "more parameters fit more",
+            msg("more parameters fit more"),
         )
     ]
     if freer:
-        steps.insert(0, Step("Let every stage learn", freer, "frozen stages cannot adapt"))
+        steps.insert(
+            0, Step(msg("Let every stage learn"), freer, msg("frozen stages cannot adapt"))
+        )
     return steps
 
 
@@ -162,9 +178,12 @@ def _freer_head(regularisers: Sequence[Regulariser]) -> str:
 def _against_overfitting(regularisers: Sequence[Regulariser], strategy: str) -> tuple[Step, ...]:
     """More labels first, then regularisers that are off, then those that are on, harder."""
     labels = Step(
-        "Add labels where the network is unsure: geotl suggest; what they would bring: geotl curve",
+        msg(
+            "Add labels where the network is unsure: geotl suggest; what they would bring: "
+            "geotl curve"
+        ),
         "",
-        "more labels are the ideal remedy: they add what no regulariser can",
+        msg("more labels are the ideal remedy: they add what no regulariser can"),
     )
     harder = _harder_head(regularisers) if strategy == "probe" else _harder_training(regularisers)
     return (labels, *_pretrained(regularisers), *_augmented(regularisers), *harder)
@@ -175,8 +194,8 @@ def _pretrained(regularisers: Sequence[Regulariser]) -> list[Step]:
     transfer = _by_name(regularisers)["transfer"]
     if transfer.state != "off":
         return []
-    why = "transfer leaves less to learn from few labels"
-    return [Step("Begin from pretrained weights", transfer.change, why)]
+    why = msg("transfer leaves less to learn from few labels")
+    return [Step(msg("Begin from pretrained weights"), transfer.change, why)]
 
 
 def _augmented(regularisers: Sequence[Regulariser]) -> list[Step]:
@@ -187,8 +206,8 @@ def _augmented(regularisers: Sequence[Regulariser]) -> list[Step]:
     changes = [one.change for one in off if one.name in USUAL_AUGMENTATIONS][:MAX_NAMED]
     if not changes:
         return []
-    why = "each epoch shows other pixels under the same label"
-    return [Step("Vary the training tiles more", " ".join(changes), why)]
+    why = msg("each epoch shows other pixels under the same label")
+    return [Step(msg("Vary the training tiles more"), " ".join(changes), why)]
 
 
 def _harder_head(regularisers: Sequence[Regulariser]) -> list[Step]:
@@ -198,18 +217,22 @@ def _harder_head(regularisers: Sequence[Regulariser]) -> list[Step]:
     if penalty.change.startswith("probe.shrinkages"):  # only a discriminant learns from them
         steps.append(
             Step(
-                "Let tiles without labels take part",
+                msg("Let tiles without labels take part"),
                 "probe.semi_supervised=pseudo_labels",
-                "their pixels show how features spread; the gain is measured and reported apart. "
-                "Of these rules pseudo-labels lost accuracy nowhere (docs/PRESETS.md)",
+                msg(
+                    "their pixels show how features spread; the gain is measured and reported "
+                    "apart. Of these rules pseudo-labels lost accuracy nowhere (docs/PRESETS.md)"
+                ),
             )
         )
     steps.append(
         Step(
-            "Press the head harder",
+            msg("Press the head harder"),
             penalty.change,
-            "the folds have chosen already, so little is to be expected; the gap of a probe with "
-            "more features than labels is often harmless",
+            msg(
+                "the folds have chosen already, so little is to be expected; the gap of a probe"
+                " with more features than labels is often harmless"
+            ),
         )
     )
     return steps
@@ -219,13 +242,15 @@ def _harder_training(regularisers: Sequence[Regulariser]) -> list[Step]:
     """Steps that regularise a trained network."""
     states = _by_name(regularisers)
     decay, dropout, frozen = (states[name] for name in ("weight decay", "dropout", "frozen stages"))
-    steps = [Step("More weight decay", decay.change, "smaller weights, a smoother answer")]
+    steps = [
+        Step(msg("More weight decay"), decay.change, msg("smaller weights, a smoother answer"))
+    ]
     if dropout.state == "off":
-        why = "the network cannot rely on a single feature"
-        steps.append(Step("Dropout before the head", dropout.change, why))
+        why = msg("the network cannot rely on a single feature")
+        steps.append(Step(msg("Dropout before the head"), dropout.change, why))
     if frozen.state == "off":
-        why = "fewer parameters to fit with few labels"
-        steps.append(Step("Freeze early stages", frozen.change, why))
+        why = msg("fewer parameters to fit with few labels")
+        steps.append(Step(msg("Freeze early stages"), frozen.change, why))
     return steps
 
 
@@ -235,17 +260,20 @@ def _by_name(regularisers: Sequence[Regulariser]) -> dict[str, Regulariser]:
 
 def _when_right(verdict: Verdict) -> tuple[Step, ...]:
     """The target is reached."""
-    gap = 100 * verdict.gap.value
-    more = ""
+    higher: str = msg("Or state a higher target")
     if verdict.gap.low > 0:
-        more = f"; the gap of {gap:.1f} points means that regularising may still improve it"
+        higher = msg(
+            "Or state a higher target; the gap of {gap:.1f} points means that regularising may "
+            "still improve it",
+            gap=100 * verdict.gap.value,
+        )
     return (
         Step(
-            "Keep the recipe, and test once on tiles that had no part in choosing it",
+            msg("Keep the recipe, and test once on tiles that had no part in choosing it"),
             "",
-            "a recipe that was changed by looking at the test tiles has, in a way, seen them",
+            msg("a recipe that was changed by looking at the test tiles has, in a way, seen them"),
         ),
-        Step(f"Or state a higher target{more}", "evaluate.target=HIGHER", "to go on"),
+        Step(higher, "evaluate.target=HIGHER", msg("to go on")),
     )
 
 
@@ -254,25 +282,32 @@ def _to_separate(verdict: Verdict, *, more_tiles: bool) -> tuple[Step, ...]:
     if verdict.target is None:
         return (
             Step(
-                "State the accuracy that you need",
+                msg("State the accuracy that you need"),
                 "evaluate.target=0.9",
-                "under and just right differ in nothing but the target",
+                msg("under and just right differ in nothing but the target"),
             ),
         )
     steps = []
-    for accuracy, what in ((verdict.train, "train on"), (verdict.validation, "test on")):
-        if side(accuracy, verdict.target) != "unknown":
-            continue
-        needed = tiles_to_separate(accuracy.value, verdict.target)
-        do = f"Label more tiles to {what}"
-        if what == "test on" and more_tiles:
-            do = "Test on more tiles (--test-tiles)"
-        count = "an accuracy so near the target counts as reached or not, "
-        count += "as you prefer"
-        if needed is not None:
-            count = f"about {needed:,} at the same accuracy would separate it from the target"
-        steps.append(Step(do, "", count))
+    on_test = msg("Label more tiles to test on")
+    if more_tiles:
+        on_test = msg("Test on more tiles (--test-tiles)")
+    for accuracy, do in (
+        (verdict.train, msg("Label more tiles to train on")),
+        (verdict.validation, on_test),
+    ):
+        if side(accuracy, verdict.target) == "unknown":
+            needed = tiles_to_separate(accuracy.value, verdict.target)
+            steps.append(Step(do, "", _needed_words(needed)))
     return tuple(steps)
+
+
+def _needed_words(needed: int | None) -> str:
+    """How many tiles would separate an accuracy from the target; None: more than a million."""
+    if needed is None:
+        return msg("an accuracy so near the target counts as reached or not, as you prefer")
+    return msg(
+        "about {needed:,} at the same accuracy would separate it from the target", needed=needed
+    )
 
 
 def _pairs(one: Regulariser) -> str:

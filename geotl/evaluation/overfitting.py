@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from geotl.errors import DataError
 from geotl.evaluation.metrics import Interval
+from geotl.language import msg, numeral, small
 
 Word = Literal["under", "over", "just right", "undecided"]
 Side = Literal["below", "above", "unknown"]
@@ -21,11 +22,42 @@ HARMLESS_GAP = 0.05  # without a target: a gap surely smaller is no sign of over
 MAX_TILES, Z = 10**6, 1.96
 
 TITLES = {
-    "under": "Underfitting",
-    "over": "Overfitting",
-    "just right": "Just right",
-    "undecided": "Undecided",
+    "under": msg("Underfitting"),
+    "over": msg("Overfitting"),
+    "just right": msg("Just right"),
+    "undecided": msg("Undecided"),
 }
+DOING = {"under": msg("underfitting"), "over": msg("overfitting"), "just right": msg("just right")}
+
+
+class Named(NamedTuple):
+    """What a verdict is on: the nouns of its sentences.
+
+    Attributes:
+        training: what was trained on.
+        test: what the model was tested on.
+        tested: the same, once it is known.
+        other: what it has not seen.
+        model: what was trained.
+    """
+
+    training: str
+    test: str
+    tested: str
+    other: str
+    model: str
+
+
+TILES = Named(
+    msg("training tiles"), msg("test tiles"), msg("test tiles"), msg("other tiles"), msg("network")
+)
+LABELS = Named(
+    msg("training labels"),
+    msg("test labels in the folds"),
+    msg("test labels"),
+    msg("other pixels"),
+    msg("model"),
+)
 
 
 @dataclass(frozen=True)
@@ -52,9 +84,10 @@ class Verdict:
     @property
     def title(self) -> str:
         """The word as a headline."""
-        if self.between:
-            return f"{TITLES[self.word]}: {' or '.join(map(_doing, self.between))}"
-        return TITLES[self.word]
+        if not self.between:
+            return TITLES[self.word]
+        first, second = (DOING[word] for word in self.between)
+        return msg("Undecided: {first} or {second}", first=first, second=second)
 
     @property
     def headline(self) -> str:
@@ -63,10 +96,23 @@ class Verdict:
         >>> diagnose(exact(.99), exact(.70), .9).headline
         'Overfitting: a gap of 29.0 points, validation accuracy 0.700 against a target of 0.9'
         """
-        aim = "" if self.target is None else f" against a target of {self.target:g}"
-        gap = f"a gap of {100 * self.gap.value:.1f} points"
-        joint = "; " if self.between else ": "
-        return f"{self.title}{joint}{gap}, validation accuracy {self.validation.value:.3f}{aim}"
+        gap, accuracy = 100 * self.gap.value, self.validation.value
+        found: str = msg(
+            "a gap of {gap:.1f} points, validation accuracy {accuracy:.3f}",
+            gap=gap,
+            accuracy=accuracy,
+        )
+        if self.target is not None:
+            found = msg(
+                "a gap of {gap:.1f} points, validation accuracy {accuracy:.3f} against a target of "
+                "{target:g}",
+                gap=gap,
+                accuracy=accuracy,
+                target=self.target,
+            )
+        if self.between:
+            return msg("{verdict}; {found}", verdict=self.title, found=found)
+        return msg("{verdict}: {found}", verdict=self.title, found=found)
 
     def to_dict(self) -> dict[str, Any]:
         """The verdict as JSON files hold it."""
@@ -86,11 +132,17 @@ class Verdict:
         >>> diagnose(exact(.60), exact(.58), .9).line()
         'underfitting: training accuracy 0.600, validation 0.580, target 0.900, gap +2.0 points'
         """
-        aim = "no target" if self.target is None else f"target {self.target:.3f}"
-        title = self.title[0].lower() + self.title[1:]
-        return (
-            f"{title}: training accuracy {shown(self.train)}, validation "
-            f"{shown(self.validation)}, {aim}, gap {100 * self.gap.value:+.1f} points"
+        aim: str = msg("no target")
+        if self.target is not None:
+            aim = msg("target {target:.3f}", target=self.target)
+        return msg(
+            "{verdict}: training accuracy {train}, validation {validation}, {aim}, gap {gap:+.1f} "
+            "points",
+            verdict=small(self.title),
+            train=shown(self.train),
+            validation=shown(self.validation),
+            aim=aim,
+            gap=100 * self.gap.value,
         )
 
 
@@ -101,16 +153,19 @@ def exact(value: float) -> Interval:
 
 def shown(accuracy: Interval) -> str:
     """An accuracy with its interval, if it has any width."""
-    return str(accuracy) if accuracy.low < accuracy.high else f"{accuracy.value:.3f}"
+    return str(accuracy) if accuracy.low < accuracy.high else numeral(accuracy.value, ".3f")
 
 
-def diagnose(train: Interval, validation: Interval, target: float | None = None) -> Verdict:
+def diagnose(
+    train: Interval, validation: Interval, target: float | None = None, named: Named = TILES
+) -> Verdict:
     """Whether a network under- or overfits.
 
     Args:
         train: accuracy on the training tiles, in evaluation mode.
         validation: accuracy on tiles not trained on.
         target: the accuracy wanted; with None only the gap is used.
+        named: what the verdict is on.
 
     Raises:
         DataError: a target outside (0, 1).
@@ -124,7 +179,7 @@ def diagnose(train: Interval, validation: Interval, target: float | None = None)
     if target is not None and not 0 < target < 1:
         raise DataError(f"target: given {target:g}; allowed: above 0 and below 1, such as 0.9")
     gap = difference(train, validation)
-    verdict = _by_gap(gap) if target is None else _by_target(train, validation, target)
+    verdict = _by_gap(gap) if target is None else _by_target(train, validation, target, named)
     word, between, because = verdict
     return Verdict(word, between, train, validation, gap, target, because)
 
@@ -169,75 +224,83 @@ def tiles_to_separate(value: float, target: float) -> int | None:
 
 
 def _by_target(
-    train: Interval, validation: Interval, target: float
+    train: Interval, validation: Interval, target: float, named: Named
 ) -> tuple[Word, tuple[str, ...], str]:
     """Training accuracy against the target first, then validation accuracy."""
     fitted, general = side(train, target), side(validation, target)
-    text = f"accuracy on the training tiles is {shown(train)}"
     if general == "above":
-        easier = (
-            "; the training tiles are harder than the test tiles: check how both were chosen"
-            if fitted == "below"
-            else ""
+        return "just right", (), _reached_words(named, harder=fitted == "below")
+    if fitted == "unknown":
+        other = "over" if general == "below" else "just right"
+        because = msg(
+            "the interval of the training accuracy, {train}, includes the target of {target:g}",
+            train=shown(train),
+            target=target,
         )
-        return "just right", (), f"accuracy on test tiles reaches the target{easier}"
+        return "undecided", ("under", other), because
+    values = named._asdict() | {"train": shown(train), "validation": shown(validation)}
+    values |= {"target": target}
     if fitted == "below":
-        return (
-            "under",
-            (),
-            (
-                f"{text}, below the target of {target:g}: the network does not fit "
-                "its training tiles, so accuracy on other tiles is not yet the question"
-            ),
+        because = msg(
+            "accuracy on the {training} is {train}, below the target of {target:g}: the {model} "
+            "does not fit its {training}, so accuracy on {other} is not yet the question",
+            **values,
         )
-    if fitted == "above" and general == "below":
-        return (
-            "over",
-            (),
-            (
-                f"{text}, at or above the target of {target:g}, but accuracy on test "
-                f"tiles is below it, {shown(validation)}: the network fits its training tiles, but "
-                "does not generalise"
-            ),
+        return "under", (), because
+    if general == "below":
+        because = msg(
+            "accuracy on the {training} is {train}, at or above the target of {target:g}, but "
+            "accuracy on {test} is below it, {validation}: the {model} fits its {training}, but "
+            "does not generalise",
+            **values,
         )
-    if fitted == "above":
-        return (
-            "undecided",
-            ("over", "just right"),
-            (
-                f"{text}, above the target, but the interval on the test tiles, "
-                f"{shown(validation)}, includes the target of {target:g}"
-            ),
-        )
-    other = "over" if general == "below" else "just right"
-    return (
-        "undecided",
-        ("under", other),
-        f"the interval of the training accuracy, {shown(train)}, includes the target of {target:g}",
+        return "over", (), because
+    because = msg(
+        "accuracy on the {training} is {train}, above the target, but the interval on the "
+        "{tested}, {validation}, includes the target of {target:g}",
+        **values,
+    )
+    return "undecided", ("over", "just right"), because
+
+
+def _reached_words(named: Named, *, harder: bool) -> str:
+    """That the target is reached, and that it is odd if it is not on what was trained on."""
+    if not harder:
+        return msg("accuracy on {test} reaches the target", test=named.test)
+    return msg(
+        "accuracy on {test} reaches the target; the {training} are harder than the {tested}: check "
+        "how both were chosen",
+        **named._asdict(),
     )
 
 
 def _by_gap(gap: Interval) -> tuple[Word, tuple[str, ...], str]:
     """Without a target only overfitting can be found, from the gap."""
-    text = (
-        f"no target was set, so this uses only the gap: {100 * gap.value:+.1f} points "
-        f"[{100 * gap.low:+.1f}, {100 * gap.high:+.1f}]"
+    text = msg(
+        "no target was set, so this uses only the gap: {value:+.1f} points [{low:+.1f},"
+        " {high:+.1f}]",
+        value=100 * gap.value,
+        low=100 * gap.low,
+        high=100 * gap.high,
     )
-    aim = f"{100 * HARMLESS_GAP:.0f} points"
+    aim = msg("{harmless_gap:.0f} points", harmless_gap=100 * HARMLESS_GAP)
     if gap.low > HARMLESS_GAP:
-        return "over", (), f"{text}, surely more than {aim}"
+        return "over", (), msg("{text}, surely more than {aim}", text=text, aim=aim)
     if gap.high < HARMLESS_GAP:
         return (
             "undecided",
             ("under", "just right"),
             (
-                f"{text}, surely less than {aim}, so there is no sign of overfitting; "
-                "whether the network fits well enough depends on a target (evaluate.target)"
+                msg(
+                    "{text}, surely less than {aim}, so there is no sign of overfitting; whether "
+                    "the network fits well enough depends on a target (evaluate.target)",
+                    text=text,
+                    aim=aim,
+                )
             ),
         )
-    return "undecided", ("over", "just right"), f"{text}, which may be {aim} or not"
-
-
-def _doing(word: str) -> str:
-    """A word of the verdict as a noun."""
-    return {"under": "underfitting", "over": "overfitting"}.get(word, word)
+    return (
+        "undecided",
+        ("over", "just right"),
+        msg("{text}, which may be {aim} or not", text=text, aim=aim),
+    )

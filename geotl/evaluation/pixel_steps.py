@@ -11,6 +11,7 @@ from geotl.arrays import Int64s
 from geotl.evaluation.metrics import Interval
 from geotl.evaluation.next_steps import Step
 from geotl.evaluation.overfitting import Verdict
+from geotl.language import joined, msg, nmsg
 
 MIN_LABELS = 20  # of a class
 MAX_PAIRS = 3
@@ -32,8 +33,12 @@ class MixedPair:
         >>> MixedPair("orchard", "pasture", 6, 30).words()
         '6 of 30 labels of orchard are classified as pasture'
         """
-        return (
-            f"{self.count} of {self.of} labels of {self.truth} are classified as {self.predicted}"
+        return msg(
+            "{count} of {of} labels of {truth} are classified as {predicted}",
+            count=self.count,
+            of=self.of,
+            truth=self.truth,
+            predicted=self.predicted,
         )
 
 
@@ -98,13 +103,18 @@ def _on_classes(findings: PixelFindings) -> Iterator[Step]:
     """Classes that are labelled in only one place, or seldom."""
     if findings.lacking:
         names = ", ".join(findings.lacking)
-        why = "in some fold they have no training label, so all their labels count as incorrect"
-        yield Step(f"Label these classes in other places too: {names}", "", why)
+        why = msg(
+            "in some fold they have no training label, so all their labels count as incorrect"
+        )
+        yield Step(msg("Label these classes in other places too: {names}", names=names), "", why)
     few = {name: count for name, count in findings.labels.items() if count < MIN_LABELS}
     if few:
         names = ", ".join(f"{name} ({count})" for name, count in sorted(few.items()))
-        why = f"with fewer than {MIN_LABELS} labels a class is described and tested poorly"
-        yield Step(f"Add labels of the rarest classes: {names}", "", why)
+        why = msg(
+            "with fewer than {min_labels} labels a class is described and tested poorly",
+            min_labels=MIN_LABELS,
+        )
+        yield Step(msg("Add labels of the rarest classes: {names}", names=names), "", why)
 
 
 def _on_verdict(findings: PixelFindings) -> Iterator[Step]:
@@ -112,31 +122,37 @@ def _on_verdict(findings: PixelFindings) -> Iterator[Step]:
     verdict = findings.verdict
     if verdict.word == "under":
         yield Step(
-            "Describe pixels by wider windows",
+            msg("Describe pixels by wider windows"),
             "pixels.windows_px=[3,7,15,33,65]",
-            "classes of large patches differ in what surrounds a pixel",
+            msg("classes of large patches differ in what surrounds a pixel"),
         )
         yield from _network(findings.network)
     elif verdict.word == "just right":
         yield Step(
-            "Keep the recipe, and test the map on a random sample: geotl sample, geotl accuracy",
+            msg(
+                "Keep the recipe, and test the map on a random sample: geotl sample, geotl accuracy"
+            ),
             "",
-            "folds by place show how the model works away from its labels; a random sample of "
-            "the map measures the accuracy of the map",
+            msg(
+                "folds by place show how the model works away from its labels; a random sample "
+                "of the map measures the accuracy of the map"
+            ),
         )
     elif verdict.word == "over" or "over" in verdict.between:
         yield Step(
-            "Add labels where the model is uncertain: geotl suggest; what they would bring: geotl "
-            "curve",
+            msg(
+                "Add labels where the model is uncertain: geotl suggest; what they would bring:"
+                " geotl curve"
+            ),
             "",
-            "labels in new places show the model what differs over the scene",
+            msg("labels in new places show the model what differs over the scene"),
         )
         yield from _network(findings.network)
     if verdict.target is None:
         yield Step(
-            "State the accuracy that you need",
+            msg("State the accuracy that you need"),
             "evaluate.target=0.9",
-            "without it underfitting and a model that is good enough look the same",
+            msg("without it underfitting and a model that is good enough look the same"),
         )
 
 
@@ -144,9 +160,9 @@ def _network(network: bool) -> Iterator[Step]:
     """A pretrained network, where there is none yet."""
     if not network:
         yield Step(
-            "Describe pixels by a pretrained network too",
+            msg("Describe pixels by a pretrained network too"),
             "model.weights=FILE",
-            "it sees texture and shapes that means and deviations do not",
+            msg("it sees texture and shapes that means and deviations do not"),
         )
 
 
@@ -156,13 +172,19 @@ def _on_pairs(pairs: Sequence[MixedPair]) -> Iterator[Step]:
     for pair in pairs:
         both.setdefault(frozenset((pair.truth, pair.predicted)), []).append(pair)
     for first, *other in both.values():
-        what = "; ".join(pair.words() for pair in (first, *other))
+        what = joined([pair.words() for pair in (first, *other)], "; ")
         yield Step(
-            f"Compare {first.truth} and {first.predicted}: {what}",
+            msg(
+                "Compare {truth} and {predicted}: {what}",
+                truth=first.truth,
+                predicted=first.predicted,
+                what=what,
+            ),
             "",
-            "their labels may be wrong, or lie on edges; another date or band may separate them; "
-            "or "
-            "labels.names gives both one name",
+            msg(
+                "their labels may be wrong, or lie on edges; another date or band may separate "
+                "them; or labels.names gives both one name"
+            ),
         )
 
 
@@ -171,41 +193,50 @@ def _on_method(ahead: tuple[str, Interval] | None) -> Iterator[Step]:
     if ahead is not None:
         name, gap = ahead
         yield Step(
-            f"Compare with {name}, which is ahead of the fused model by {100 * gap.value:.1f} "
-            "points",
+            msg(
+                "Compare with {name}, which is ahead of the fused model by {value:.1f} points",
+                name=name,
+                value=100 * gap.value,
+            ),
             "",
-            "with few labels the weights of the members are uncertain; more labels help",
+            msg("with few labels the weights of the members are uncertain; more labels help"),
         )
 
 
 def near_words(count: int) -> str:
-    """How many training labels lie near a test pixel, of the fold with the most.
+    """That training labels lie near a test pixel, in the fold with the most of them.
 
-    >>> near_words(1), near_words(3)
-    ('a training label lies', 'up to 3 training labels lie')
+    >>> near_words(3)
+    'in a fold up to 3 training labels lie within the windows of a test pixel'
     """
-    return "a training label lies" if count == 1 else f"up to {count} training labels lie"
+    return nmsg(
+        "in a fold a training label lies within the windows of a test pixel",
+        "in a fold up to {n} training labels lie within the windows of a test pixel",
+        count,
+    )
 
 
 def _on_test(findings: PixelFindings) -> Iterator[Step]:
     """Steps on the reliability of the accuracy."""
     if findings.near:
         yield Step(
-            "Keep training labels away from test labels",
+            msg("Keep training labels away from test labels"),
             f"split.buffer_m={findings.reach_m:g}",
-            f"in a fold {near_words(findings.near)} within the windows of a test pixel, which may "
-            "flatter the accuracy",
+            msg("{near}, which may flatter the accuracy", near=near_words(findings.near)),
         )
     if findings.missing:
         yield Step(
-            "Check the bands that labels lack, or leave these bands out with data.bands",
+            msg("Check the bands that labels lack, or leave these bands out with data.bands"),
             "pixels.missing_bands=exclude",
-            "; ".join(findings.missing),
+            joined(findings.missing, "; "),
         )
     if findings.optimism is not None and findings.optimism.low > 0:
         yield Step(
-            "Publish the accuracy of the folds, not that of a random split",
+            msg("Publish the accuracy of the folds, not that of a random split"),
             "",
-            f"a random split is {100 * findings.optimism.value:.1f} points higher, because its "
-            "test labels have training labels next to them",
+            msg(
+                "a random split is {value:.1f} points higher, because its test labels have "
+                "training labels next to them",
+                value=100 * findings.optimism.value,
+            ),
         )

@@ -19,6 +19,7 @@ from geotl.evaluation.area_estimation import Allocation, allocate, sample_size
 from geotl.evaluation.class_map import ClassMap, random_pixels, survey
 from geotl.io.raster import Grid
 from geotl.io.vector import Features, field_names, positions, read_features, write_features
+from geotl.language import msg
 
 STRATUM, INCLUSION, REFERENCE = "stratum", "inclusion_probability", "reference"
 _FIELDS = (REFERENCE, "class", "label", "class_name")
@@ -157,7 +158,8 @@ def some(ids: Sequence[str], most: int = 12) -> str:
     '3, 5 and 1 more'
     """
     more = len(ids) - most
-    return ", ".join(ids[:most]) + (f" and {more} more" if more > 0 else "")
+    named = ", ".join(ids[:most])
+    return msg("{ids} and {n} more", ids=named, n=more) if more > 0 else named
 
 
 def class_field(path: Path, fields: Sequence[str]) -> str:

@@ -11,10 +11,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from geotl.language import msg
+
 Kind = Literal["explicit", "implicit"]
 Settings = Mapping[str, Any]
 State = Literal["on", "off", "not in play"]
-NOT_TRAINED = "a probe's head is solved for, not trained"
+STATES = {
+    "explicit": msg("explicit"),
+    "implicit": msg("implicit"),
+    "on": msg("on"),
+    "off": msg("off"),
+    "not in play": msg("not in play"),
+}
+NOT_TRAINED = msg("a probe's head is solved for, not trained")
 
 
 @dataclass(frozen=True)
@@ -49,10 +58,10 @@ class RegulariserKey:
 
 
 _EXPLICIT = (
-    RegulariserKey("weight decay", "train.weight_decay", 0.0, "0.1"),
-    RegulariserKey("weight decay in the cost (L2)", "train.l2", 0.0, "0.001"),
-    RegulariserKey("dropout", "model.dropout", 0.0, "0.3"),
-    RegulariserKey("label smoothing", "train.label_smoothing", 0.0, "0.1"),
+    RegulariserKey(msg("weight decay"), "train.weight_decay", 0.0, "0.1"),
+    RegulariserKey(msg("weight decay in the cost (L2)"), "train.l2", 0.0, "0.001"),
+    RegulariserKey(msg("dropout"), "model.dropout", 0.0, "0.3"),
+    RegulariserKey(msg("label smoothing"), "train.label_smoothing", 0.0, "0.1"),
 )
 
 
@@ -128,14 +137,14 @@ def _of_a_probe(settings: Settings) -> list[Regulariser]:
         harder = f"[{min(0.9, 2 * max(values)):g}]"
     views = probe["views"]
     decay = Regulariser(
-        "penalty of the head (its weight decay)",
+        msg("penalty of the head (its weight decay)"),
         "explicit",
         "on",
-        f"{key}={written(values)}, chosen by folds inside the labels",
+        msg("{key}={written}, chosen by folds inside the labels", key=key, written=written(values)),
         f"{key}={harder}",
     )
     turned = Regulariser(
-        "augmentation: flips and quarter turns",
+        msg("augmentation: flips and quarter turns"),
         "explicit",
         "on" if views > 1 else "off",
         f"probe.views={views}",
@@ -144,7 +153,7 @@ def _of_a_probe(settings: Settings) -> list[Regulariser]:
     )
     idle = [
         Regulariser(name, "explicit", "not in play", NOT_TRAINED)
-        for name in ("dropout", "other augmentation", "label smoothing")
+        for name in (msg("dropout"), msg("other augmentation"), msg("label smoothing"))
     ]
     return [decay, turned, *idle]
 
@@ -153,7 +162,7 @@ def _implicit(settings: Settings, batchnorm: str, *, probe: bool) -> list[Regula
     train, model = settings["train"], settings["model"]
     weights = model["weights"]
     transfer = Regulariser(
-        "transfer",
+        msg("transfer"),
         "implicit",
         "off" if weights == "none" else "on",
         f"model.weights={weights}",
@@ -161,12 +170,12 @@ def _implicit(settings: Settings, batchnorm: str, *, probe: bool) -> list[Regula
         {"model.weights": "none"},
     )
     if probe:
-        stop = Regulariser("early stopping", "implicit", "not in play", NOT_TRAINED)
-        descent = Regulariser("gradient descent", "implicit", "not in play", NOT_TRAINED)
+        stop = Regulariser(msg("early stopping"), "implicit", "not in play", NOT_TRAINED)
+        descent = Regulariser(msg("gradient descent"), "implicit", "not in play", NOT_TRAINED)
     else:
         stop = _early_stopping(train["patience"], train["choice_folds"])
         descent = Regulariser(
-            "gradient descent",
+            msg("gradient descent"),
             "implicit",
             "on",
             f"train.optimizer={train['optimizer']}, train.batch_size={train['batch_size']}, "
@@ -178,34 +187,39 @@ def _implicit(settings: Settings, batchnorm: str, *, probe: bool) -> list[Regula
 
 def _early_stopping(patience: int, folds: int) -> Regulariser:
     """On where folds inside the labels choose the epoch, be it only the best of all epochs."""
-    return Regulariser(
-        "early stopping",
-        "implicit",
-        "on" if folds else "off",
-        f"train.patience={patience}, train.choice_folds={folds}: "
-        + ("folds inside the labels choose the epoch" if folds else "all epochs are run"),
-        f"train.patience={max(2, patience // 2) if patience else 8}"
-        if folds
-        else "train.choice_folds=1",
-        {"train.patience": 0, "train.choice_folds": 0},
+    values = {"patience": patience, "folds": folds}
+    setting = msg(
+        "train.patience={patience}, train.choice_folds={folds}: all epochs are run", **values
     )
+    change = "train.choice_folds=1"
+    if folds:
+        change = f"train.patience={max(2, patience // 2) if patience else 8}"
+        setting = msg(
+            "train.patience={patience}, train.choice_folds={folds}: folds inside the labels choose "
+            "the epoch",
+            **values,
+        )
+    off = {"train.patience": 0, "train.choice_folds": 0}
+    state: State = "on" if folds else "off"
+    return Regulariser(msg("early stopping"), "implicit", state, setting, change, off)
 
 
 def _normalisation(batchnorm: str) -> Regulariser:
     states: dict[str, tuple[State, str]] = {
-        "none": ("off", "the backbone has none"),
-        "trained": ("on", "of the stages that are trained"),
-        "held": ("not in play", "frozen at stored statistics, so it does not regularise"),
+        "none": ("off", msg("the backbone has none")),
+        "trained": ("on", msg("of the stages that are trained")),
+        "held": ("not in play", msg("frozen at stored statistics, so it does not regularise")),
     }
-    return Regulariser("batch normalisation", "implicit", *states[batchnorm])
+    return Regulariser(msg("batch normalisation"), "implicit", *states[batchnorm])
 
 
 def _freezing(settings: Settings, *, probe: bool) -> Regulariser:
     strategy, until = settings["strategy"], settings["freeze_until"]
     frozen = probe or strategy in ("finetune", "probe_then_finetune")
-    setting = f"strategy={strategy}" + (f", model.freeze_until={until}" if until else "")
+    setting = f"strategy={strategy}"
+    setting += f", model.freeze_until={until}" if until else ""
     change = "" if probe else "strategy=probe" if frozen else "strategy=finetune"
-    return Regulariser("frozen stages", "implicit", "on" if frozen else "off", setting, change)
+    return Regulariser(msg("frozen stages"), "implicit", "on" if frozen else "off", setting, change)
 
 
 def _same(value: Any, other: Any) -> bool:

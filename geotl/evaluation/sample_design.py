@@ -15,6 +15,7 @@ from geotl.console import Progress
 from geotl.evaluation.class_map import ClassMap, Survey, random_pixels
 from geotl.evaluation.reference_points import References, some
 from geotl.io.geodesy import distances_m
+from geotl.language import msg
 
 Design = Literal["stratified", "simple", "none"]
 DESIGNS: tuple[Design, ...] = ("stratified", "simple", "none")
@@ -23,7 +24,7 @@ FOOTPRINTS_TAG = "GEOTL_TRAINING_FOOTPRINTS"
 _CLUSTERED = 0.01  # significance level at which points count as clustered, not simple random
 _MIN_NEAR = 10  # points below which nearest neighbours are not tested
 _DRAWS = 199  # random draws to compare the points' distances with
-_ONLY_PROBABILITY = "areas and intervals are valid only for one; draw points with geotl sample"
+_ONLY_PROBABILITY = msg("areas and intervals are valid only for one; draw points with geotl sample")
 
 
 def drawn_faults(
@@ -100,10 +101,12 @@ def clustered_warning(places: Float64s, drawn: Sequence[Float64s]) -> str | None
     distances, random, p = clustering(places, drawn)
     if p > _CLUSTERED:
         return None
-    return (
-        f"the points are clustered: {distances:,.0f} m to the nearest on average, where random "
-        "pixels of "
-        f"the same classes lie {random:,.0f} m apart; the intervals are too narrow"
+    return msg(
+        "the points are clustered: {distances:,.0f} m to the nearest on average, where "
+        "random pixels of the same classes lie {random:,.0f} m apart; the intervals are"
+        " too narrow",
+        distances=distances,
+        random=random,
     )
 
 
@@ -123,9 +126,11 @@ def simple_warning(counts: Int64s, weights: Float64s) -> str | None:
     p = float(chisquare(counts[there], counts.sum() * weights[there] / weights.sum()).pvalue)
     if p > _CLUSTERED:
         return None
-    return (
-        f"the points by mapped class do not follow the mapped shares (chi-square, p {p:.1g}), as "
-        "those of a simple random sample would; state with --design how they were drawn"
+    return msg(
+        "the points by mapped class do not follow the mapped shares (chi-square, p "
+        "{p:.1g}), as those of a simple random sample would; state with --design how "
+        "they were drawn",
+        p=p,
     )
 
 
@@ -199,9 +204,9 @@ def check_design(
         design: design stated by the user.
     """
     if design == "stratified":
-        return DesignCheck("stratified random by mapped class, as stated")
+        return DesignCheck(msg("stratified random by mapped class, as stated"))
     if design == "simple":
-        words = "simple random, as stated; estimated by mapped class (post-stratified)"
+        words = msg("simple random, as stated; estimated by mapped class (post-stratified)")
         return DesignCheck(words, simple=True)
     if design is None and points.strata is not None and points.inclusion is not None:
         pixels: Counter[str] = Counter()
@@ -211,12 +216,21 @@ def check_design(
         return _drawn(points.labels, faults)
     if design == "none":
         return DesignCheck(
-            "not a probability sample, as stated",
-            (f"the reference is no probability sample: {_ONLY_PROBABILITY}",),
+            msg("not a probability sample, as stated"),
+            (
+                msg(
+                    "the reference is no probability sample: {only_probability}",
+                    only_probability=_ONLY_PROBABILITY,
+                ),
+            ),
         )
-    advice = f"{_ONLY_PROBABILITY}, or state with --design how these were drawn"
+    advice = msg(
+        "{only_probability}, or state with --design how these were drawn",
+        only_probability=_ONLY_PROBABILITY,
+    )
     return DesignCheck(
-        "not known", (f"the reference is not known to be a probability sample: {advice}",)
+        msg("not known"),
+        (msg("the reference is not known to be a probability sample: {advice}", advice=advice),),
     )
 
 
@@ -268,7 +282,13 @@ def _sharing(ids: Sequence[str], rows: Float64s, cols: Float64s) -> list[str]:
     if not twice:
         return []
     which = some([ids[i] for i in twice])
-    return [f"{len(twice)} points lie in a pixel that another one stands for ({which}); drop them"]
+    return [
+        msg(
+            "{twice} points lie in a pixel that another one stands for ({which}); drop them",
+            twice=len(twice),
+            which=which,
+        )
+    ]
 
 
 def _trained_on(of: ClassMap, ids: Sequence[str], rows: Float64s, cols: Float64s) -> list[str]:
@@ -279,8 +299,12 @@ def _trained_on(of: ClassMap, ids: Sequence[str], rows: Float64s, cols: Float64s
         return []
     which = some([ids[i] for i in inside.tolist()])
     return [
-        f"{len(inside)} points lie in tiles that the map's model was trained on ({which}), which "
-        "overestimates its accuracy; use other points"
+        msg(
+            "{inside} points lie in tiles that the map's model was trained on ({which}), "
+            "which overestimates its accuracy; use other points",
+            inside=len(inside),
+            which=which,
+        )
     ]
 
 

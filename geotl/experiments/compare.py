@@ -27,6 +27,7 @@ from geotl.experiments.results import (
     compared,
 )
 from geotl.experiments.samples import TileSamples
+from geotl.language import msg
 from geotl.models.classifier import TileClassifier
 from geotl.models.first_conv import rgb_positions as rgb_bands
 from geotl.models.weights import WeightReport
@@ -116,7 +117,10 @@ def with_training_note(
     if plan.strategy == "probe" or frozen_stage(network, plan) is not None:
         return report
     first = network.backbone.stage_names[0]
-    note = f"{first}, the first stage, is trained: no stage is cached, each epoch computes them all"
+    note = msg(
+        "{first}, the first stage, is trained: no stage is cached, each epoch computes them all",
+        first=first,
+    )
     return replace(report, notes=(*report.notes, note))
 
 
@@ -186,7 +190,7 @@ def compare(
     samples, test = experiment.samples, draw.split.test
     classes, truth = len(samples.classes), samples.labels[test]
     baseline_logits = dict(baselines(experiment, draw))
-    methods = {} if extra is None else {f"network, {with_what(samples)}": extra}
+    methods = {} if extra is None else {msg("network, {what}", what=with_what(samples)): extra}
     methods |= alone or {}
     rest = compared(truth, methods, baseline_logits, classes)
     matrices = {NETWORK: confusion(truth, logits.argmax(1), classes)}
@@ -194,7 +198,7 @@ def compare(
         matrices[RANDOM_SPLIT] = on_random_split(experiment, draw)
     intervals = dict(rest.baselines)
     if experiment.recipe.evaluate.baselines:
-        intervals["majority class"] = commonest(truth, classes)[1]
+        intervals[msg("majority class")] = commonest(truth, classes)[1]
     paired = None
     if extra is not None:
         paired = (logits.argmax(1) == truth, extra.argmax(1) == truth)
@@ -254,7 +258,7 @@ def variants(recipe: Recipe, samples: TileSamples) -> dict[str, Recipe]:
     if recipe.evaluate.random_weights and pretrained:
         blank = {"weights": "none", "sha256": None, "fresh": (), "adabn": "none"}
         trains = {"finetune", "probe_then_finetune", "full"}
-        recipes["random weights"] = without_tuning(base).model_copy(
+        recipes[msg("random weights")] = without_tuning(base).model_copy(
             update={
                 "model": plain.model_copy(update=blank),
                 "strategy": "scratch" if recipe.strategy in trains else recipe.strategy,
@@ -267,11 +271,13 @@ def variants(recipe: Recipe, samples: TileSamples) -> dict[str, Recipe]:
     if choice or (
         choice is None and recipe.strategy == "probe" and rgb_worth_showing(recipe, samples)
     ):
-        recipes["red, green and blue alone"] = base.model_copy(update=rgb)
+        recipes[msg("red, green and blue alone")] = base.model_copy(update=rgb)
     elif choice is None and rgb_worth_showing(recipe, samples):
-        recipes["frozen probe, red, green and blue alone"] = base.model_copy(update=rgb | as_probe)
+        recipes[msg("frozen probe, red, green and blue alone")] = base.model_copy(
+            update=rgb | as_probe
+        )
     if recipe.evaluate.baselines and pretrained and recipe.strategy != "probe":
-        recipes["frozen probe"] = base.model_copy(update=as_probe)
+        recipes[msg("frozen probe")] = base.model_copy(update=as_probe)
     return recipes
 
 
@@ -320,7 +326,9 @@ def head_with(experiment: Experiment, fit: FittedDraw, others: Floats) -> Linear
 
 def with_what(samples: TileSamples) -> str:
     """The unlabelled pixels that the other head was trained on, in words."""
-    return "with unlabelled tiles" if samples.unlabelled is None else "with unlabelled scene"
+    if samples.unlabelled is None:
+        return msg("with unlabelled tiles")
+    return msg("with unlabelled scene")
 
 
 def pool_features(experiment: Experiment, draw: Draw, fitted: Fitted) -> Floats | None:

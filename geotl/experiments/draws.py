@@ -26,6 +26,7 @@ from geotl.errors import DataError, RecipeError
 from geotl.evaluation.evaluate import MIN_TILES
 from geotl.experiments.recipe import Recipe
 from geotl.experiments.rules import SPATIAL
+from geotl.language import msg
 from geotl.training.heads import Folds
 
 MANY_TILES = 100  # from which on a 95 % interval of accuracy is within 10 points
@@ -267,19 +268,36 @@ def settle_split(recipe: Recipe, samples: Samples, log: Log) -> Recipe:
     return recipe.model_copy(update={"split": config.model_copy(update=changes)})
 
 
+METHODS = {"group": msg("group"), "scene": msg("scene")}
+
+
 def split_words(recipe: Recipe, draw: Draw) -> str:
     """Sizes of a spatial split, in one line."""
-    config = recipe.split
-    how = (
-        f"blocks of {config.block_m:,.0f} m" if config.method == "blocks" else f"by {config.method}"
+    config, split = recipe.split, draw.split
+    how: str = msg("by {method}", method=METHODS.get(config.method, config.method))
+    if config.method == "blocks":
+        how = msg("blocks of {block_m:,.0f} m", block_m=config.block_m)
+    if config.kfold:
+        how = msg("{how}, fold 1 of {kfold}", how=how, kfold=config.kfold)
+    values = {
+        "how": how,
+        "train": len(split.train),
+        "test": len(split.test),
+        "cleared": draw.cleared,
+    }
+    if not draw.cleared:
+        return msg("{how}: {train} training tiles, {test} test tiles", **values)
+    if not config.buffer_m:
+        return msg(
+            "{how}: {train} training tiles, {test} test tiles, {cleared} touching these excluded",
+            **values,
+        )
+    return msg(
+        "{how}: {train} training tiles, {test} test tiles, {cleared} touching these or nearer than "
+        "{buffer_m:g} m excluded",
+        **values,
+        buffer_m=config.buffer_m,
     )
-    folds = f", fold 1 of {config.kfold}" if config.kfold else ""
-    line = (
-        f"split {how}{folds}: {len(draw.split.train)} training tiles, "
-        f"{len(draw.split.test)} test tiles"
-    )
-    near = f" or nearer than {config.buffer_m:g} m" if config.buffer_m else ""
-    return f"{line}, {draw.cleared} touching these{near} excluded" if draw.cleared else line
 
 
 def tested_lines(recipe: Recipe, samples: Samples, draw: Draw) -> list[str]:

@@ -13,6 +13,7 @@ from geotl.arrays import Floats, Int64s, UInt8s
 from geotl.data.tile_array import Pack, batch
 from geotl.experiments.results import Answers
 from geotl.experiments.samples import TileSamples
+from geotl.language import joined, msg
 from geotl.models.classifier import TileClassifier
 from geotl.reporting import explain_figures, figures
 from geotl.reporting.html import Picture
@@ -21,17 +22,18 @@ from geotl.reporting.rendering import quicklook, stretch_limits
 CELLS = 8  # of a tile's side, in each of which evidence is one figure
 MAX_EMBEDDED = 1000  # tiles
 MAX_CLASSES = 24  # of which evidence is shown
-_EVIDENCE = (
-    "Of each class the tile classified correctly with the most confidence; beside it, the parts "
-    "that its class rests on: covering the brightest one, a quarter of the side wide, makes the "
-    "class's odds fall the most. One view, without averaging. A network may be right for a wrong "
-    "reason: bright borders, clouds or one corner in every tile of a class deserve a check of the "
-    "data."
+_EVIDENCE = msg(
+    "Of each class the tile classified correctly with the most confidence; beside "
+    "it, the parts that its class rests on: covering the brightest one, a quarter "
+    "of the side wide, makes the class's odds fall the most. One view, without "
+    "averaging. A network may be right for a wrong reason: bright borders, clouds "
+    "or one corner in every tile of a class deserve a check of the data."
 )
-_EMBEDDING = (
-    "Test tiles laid out so that tiles of like features lie side by side (t-SNE of the features "
-    "that the head takes). Dark rings are tiles classified incorrectly. Neighbours count; sizes of "
-    "groups and the distances between them mean nothing."
+_EMBEDDING = msg(
+    "Test tiles laid out so that tiles of like features lie side by side (t-SNE of "
+    "the features that the head takes). Dark rings are tiles classified "
+    "incorrectly. Neighbours count; sizes of groups and the distances between them "
+    "mean nothing."
 )
 
 
@@ -220,7 +222,7 @@ def pictures_of(
 
     With `folds`, the insight is into the network of the first fold.
     """
-    fold_note = f" Of {folds} folds, the first is shown." if folds else ""
+    fold_note = [msg("Of {folds} folds, the first is shown.", folds=folds)] if folds else []
     rows, truth, probabilities = answers.rows, answers.truth, answers.probabilities
     classes, render = samples.classes, looks(samples.pack, rows, samples.rgb)
     evidence, at = insight.evidence, insight.embedding.rows
@@ -234,24 +236,24 @@ def pictures_of(
                 [classes[e.named] for e in evidence],
                 [e.confidence for e in evidence],
             ),
-            "Parts of tiles that decide their class",
-            f"{_EVIDENCE}{fold_note}",
+            msg("Parts of tiles that decide their class"),
+            joined([_EVIDENCE, *fold_note], " "),
         ),
         "embedding": Picture(
             explain_figures.embedding_figure(
                 insight.embedding.places, truth[at], predicted[at] != truth[at], classes, colours
             ),
-            "Test tiles by likeness of their features",
-            f"{_EMBEDDING}{fold_note}",
+            msg("Test tiles by likeness of their features"),
+            joined([_EMBEDDING, *fold_note], " "),
         ),
         "pairs": Picture(
             explain_figures.pairs_figure(
                 [render(rows[pair.at]) for pair in pairs],
                 [_arrow(classes[pair.truth], classes[pair.predicted]) for pair in pairs],
-                [f"{pair.count} of {pair.of} tiles" for pair in pairs],
+                [msg("{count} of {of} tiles", count=pair.count, of=pair.of) for pair in pairs],
             ),
-            "Pairs of classes mixed up most often",
-            "What the tiles are, and what they were taken for; the most confident first.",
+            msg("Pairs of classes mixed up most often"),
+            msg("What the tiles are, and what they were taken for; the most confident first."),
         ),
     }
 

@@ -17,7 +17,7 @@ import numpy as np
 from geotl._version import __version__
 from geotl.experiments.draws import Draw
 from geotl.experiments.experiment import Opened
-from geotl.experiments.pixel_report import FoldResult, pixel_versions
+from geotl.experiments.pixel_report import FoldResult, method_named, pixel_versions
 from geotl.experiments.pixel_samples import PixelSamples
 from geotl.experiments.recipe import dump
 from geotl.io.records import finished_record, write_record
@@ -77,7 +77,9 @@ def _is_fold(record: Mapping[str, Any], draw: Draw) -> bool:
 
 
 def _read(record: Mapping[str, Any], draw: Draw) -> FoldResult:
-    predicted = {name: np.array(rows, np.int64) for name, rows in record["predicted"].items()}
+    predicted = {
+        method_named(name): np.array(rows, np.int64) for name, rows in record["predicted"].items()
+    }
     arrays = {"predicted": predicted, "logits": np.array(record["logits"], np.float64)}
     several = {"labels": tuple(record["labels"]), "lacking": tuple(record["lacking"])}
     return FoldResult(draw=draw, **{**record, **arrays, **several})

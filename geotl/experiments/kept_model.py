@@ -19,8 +19,10 @@ from geotl.experiments.compare import FittedDraw, fit_draw, head_with, scene_fea
 from geotl.experiments.draws import Draw, folds_inside, make_draw
 from geotl.experiments.experiment import Experiment
 from geotl.experiments.recipe import Recipe
-from geotl.experiments.results import HOW, Answers, Results
+from geotl.experiments.results import Answers, Results, folds_words
 from geotl.experiments.samples import TileSamples
+from geotl.experiments.schema import SplitSection
+from geotl.language import msg
 from geotl.training.heads import Folds, Linear
 from geotl.training.strategies import TileFusion
 from geotl.training.tuning import middle_share
@@ -180,10 +182,26 @@ def labels_of(samples: TileSamples, rows: Int64s) -> int:
 
 def estimate_words(recipe: Recipe, labels: int) -> str:
     """Which accuracy the model that is kept has, and what it was fitted on."""
-    split, how = recipe.split, HOW.get(recipe.split.method, "random")
-    if split.kfold:
-        by = f"{split.kfold} {how} folds" if how == "blocked" else f"{split.kfold} folds {how}"
-    else:
-        one = f"split {how}" if how.startswith("by") else f"{how} split"
-        by = f"a {one}" if split.draws == 1 else f"{split.draws} draws of a {one}"
-    return f"Accuracy is estimated by {by}; this model was fitted on all {labels} labels."
+    split = recipe.split
+    return msg(
+        "Accuracy is estimated by {how}; this model was fitted on all {labels} labels.",
+        how=folds_words(split.method, split.kfold) if split.kfold else _draws_words(split),
+        labels=labels,
+    )
+
+
+def _draws_words(split: SplitSection) -> str:
+    """How often tiles were split, and by what."""
+    if split.draws > 1:
+        several = {
+            "blocks": msg("{n} draws of a blocked split", n=split.draws),
+            "group": msg("{n} draws of a split by group", n=split.draws),
+            "scene": msg("{n} draws of a split by scene", n=split.draws),
+        }
+        return several.get(split.method, msg("{n} draws of a random split", n=split.draws))
+    one = {
+        "blocks": msg("a blocked split"),
+        "group": msg("a split by group"),
+        "scene": msg("a split by scene"),
+    }
+    return one.get(split.method, msg("a random split"))

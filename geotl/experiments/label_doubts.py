@@ -11,7 +11,6 @@ import numpy as np
 import shapely
 
 from geotl.arrays import Float64s, Int64s, UInt8s
-from geotl.data.findings import many
 from geotl.evaluation.doubtful_labels import Doubt, HeldOutPredictions, doubtful_labels
 from geotl.evaluation.evaluate import softmax
 from geotl.experiments.compare import FittedDraw
@@ -23,6 +22,7 @@ from geotl.imagery.windows import Window
 from geotl.io.files import write_text
 from geotl.io.tables import TableWriter
 from geotl.io.vector import positions, write_features
+from geotl.language import joined, msg, nmsg
 from geotl.reporting import figures
 from geotl.reporting.html import Picture, Table
 from geotl.reporting.rendering import quicklook, stretch_limits
@@ -33,12 +33,13 @@ REACH_PX = 32  # of the area shown around a pixel
 SIDE_PX = 2 * REACH_PX + 1
 NO_DATE = "1980-01-01T00:00:00Z"  # of the file, so that equal runs write equal bytes
 RING = (255, 170, 0)
-_WORDS = (
-    "They are in the order of doubt: the log-ratio of both probabilities, from a model that was "
-    "not fitted to the label. In trials with a tenth of wrong labels most wrong ones stood among "
-    "the first fifth of all labels (docs/BENCHMARKS.md); many of those further down are right and "
-    "only hard to classify. Look at the first ones, correct the class of the wrong labels in your "
-    "file of labels, and run again."
+_WORDS = msg(
+    "They are in the order of doubt: the log-ratio of both probabilities, from a "
+    "model that was not fitted to the label. In trials with a tenth of wrong labels"
+    " most wrong ones stood among the first fifth of all labels "
+    "(docs/BENCHMARKS.md); many of those further down are right and only hard to "
+    "classify. Look at the first ones, correct the class of the wrong labels in "
+    "your file of labels, and run again."
 )
 
 
@@ -75,10 +76,15 @@ class LabelDoubts:
         """How many there are, in a printed line; nothing for none."""
         if not self.found:
             return []
-        looks = "looks" if len(self) == 1 else "look"
+        count = nmsg("{n} label", "{n} labels", self.labels)
         return [
-            f"{len(self)} of {many(self.labels, 'label')} {looks} like another class, the most "
-            f"doubtful first in {self.file}"
+            nmsg(
+                "{n} of {labels} looks like another class, the most doubtful first in {file}",
+                "{n} of {labels} look like another class, the most doubtful first in {file}",
+                len(self),
+                labels=count,
+                file=self.file,
+            )
         ]
 
     def words(self) -> tuple[str, ...]:
@@ -86,8 +92,14 @@ class LabelDoubts:
         if self.found:
             return ()
         return (
-            f"None of {many(self.labels, 'label')} looks like another class: to a model that was "
-            "not fitted to it, the class of every label is the most probable.",
+            nmsg(
+                "None of {n} label looks like another class: to a model that was not fitted to it, "
+                "the class of every label is the most probable.",
+                "None of {n} labels looks like another class: to a model that was not fitted to "
+                "it, "
+                "the class of every label is the most probable.",
+                self.labels,
+            ),
         )
 
     def table(self) -> Table:
@@ -102,11 +114,19 @@ class LabelDoubts:
             )
             for name, one in zip(self.names[:MAX_LISTED], self.found, strict=False)
         )
-        more = f" The first {len(rows)} of {len(self)}." if len(self) > len(rows) else ""
+        note = [_WORDS, msg("All are in {file}.", file=self.file)]
+        if len(self) > len(rows):
+            note.append(msg("The first {shown} of {count}.", shown=len(rows), count=len(self)))
         return Table(
-            ("Label", "Class", "Its probability", "Looks like", "Probability of that"),
+            (
+                msg("Label"),
+                msg("Class"),
+                msg("Its probability"),
+                msg("Looks like"),
+                msg("Probability of that"),
+            ),
             rows,
-            note=f"{_WORDS} All are in {self.file}.{more}",
+            note=joined(note, " "),
         )
 
     def picture(self, render: Callable[[Sequence[int]], list[UInt8s]]) -> Picture:
@@ -121,9 +141,11 @@ class LabelDoubts:
         )
         return Picture(
             png,
-            "Labels that look like another class",
-            "The first rows of the table, by their rank: the class of the label, the class it "
-            "looks like, and with what probability.",
+            msg("Labels that look like another class"),
+            msg(
+                "The first rows of the table, by their rank: the class of the label, the class "
+                "it looks like, and with what probability."
+            ),
         )
 
     def write(self, folder: Path) -> None:

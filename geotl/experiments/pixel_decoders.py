@@ -17,6 +17,7 @@ from geotl.experiments.recipe import Recipe
 from geotl.experiments.samples import recipe_scenes
 from geotl.imagery.sensors import Sensor
 from geotl.imagery.windows import Imagery, Window
+from geotl.language import msg
 from geotl.models.backbone import Backbone, freeze
 from geotl.models.deep_features import MAX_STRIDE
 from geotl.models.pixel_decoder import PixelDecoder, pyramid_channels
@@ -94,14 +95,20 @@ class DecoderSource:
     def words(self) -> str:
         """What is trained, for people."""
         backbone = self.base.backbone
-        still = f"{', '.join(backbone.frozen) or 'no stages'} frozen"
-        drawn = ""
-        if self.unlabelled is not None:
-            drawn = (
-                f", drawn to the other members at {len(self.unlabelled.owner)} unlabelled pixels"
-            )
-        stages = f"{backbone.name} up to {backbone.stage_names[-1]}"
-        return f"{self.base.kind} on {stages}, {still}{drawn}"
+        values = {
+            "kind": self.base.kind,
+            "backbone": backbone.name,
+            "last": backbone.stage_names[-1],
+            "frozen": ", ".join(backbone.frozen) or msg("no stages"),
+        }
+        if self.unlabelled is None:
+            return msg("{kind} on {backbone} up to {last}, {frozen} frozen", **values)
+        return msg(
+            "{kind} on {backbone} up to {last}, {frozen} frozen, drawn to the other members at {n} "
+            "unlabelled pixels",
+            **values,
+            n=len(self.unlabelled.owner),
+        )
 
 
 def decoder_backbone(recipe: Recipe, sensor: Sensor, bands: Sequence[str]) -> Backbone | None:

@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import numpy as np
 
 from geotl.evaluation.metrics import Interval, wilson
-from geotl.evaluation.overfitting import Verdict
+from geotl.evaluation.overfitting import LABELS, Verdict
 from geotl.evaluation.overfitting import diagnose as verdict_of
 from geotl.evaluation.pixel_steps import PixelFindings, mixed_pairs
 from geotl.experiments.pixel_draws import class_labels
 from geotl.experiments.pixel_report import FUSED, PixelOutcome
-
-WORDS = {  # of a verdict on tiles, and the words for pixels
-    "the test tiles": "the test labels",
-    "test tiles": "test labels in the folds",
-    "other tiles": "other pixels",
-    "training tiles": "training labels",
-    "the network": "the model",
-}
 
 
 def training_accuracy(outcome: PixelOutcome) -> dict[str, float]:
@@ -55,11 +46,7 @@ def verdict_on(outcome: PixelOutcome, training: float) -> Verdict:
     """Training accuracy against the accuracy in the folds, in words of labels."""
     count = round(np.mean([one.labels[0] for one in outcome.folds]))
     train = wilson(round(training * count), count)
-    verdict = verdict_of(train, outcome.race[FUSED], outcome.recipe.evaluate.target)
-    because = verdict.because
-    for tiles, labels in WORDS.items():
-        because = because.replace(tiles, labels)
-    return replace(verdict, because=because)
+    return verdict_of(train, outcome.race[FUSED], outcome.recipe.evaluate.target, LABELS)
 
 
 def _ahead(differences: Mapping[str, Interval]) -> tuple[str, Interval] | None:

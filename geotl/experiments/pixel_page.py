@@ -8,16 +8,18 @@ from typing import Any
 
 from geotl.data.spatial_splits import Variogram
 from geotl.errors import DataError
+from geotl.evaluation.metrics import Interval
 from geotl.evaluation.next_steps import Step
 from geotl.evaluation.pixel_steps import pixel_steps
 from geotl.experiments.label_doubts import DOUBTFUL, scene_look
 from geotl.experiments.pixel_findings import findings_of
 from geotl.experiments.pixel_report import FUSED, RANDOM, PixelOutcome, negative, points
 from geotl.experiments.recipe import written_text
-from geotl.experiments.report import rejected_table
+from geotl.experiments.report_page import rejected_table
 from geotl.experiments.run_folder import METRICS
 from geotl.experiments.run_sets import SETS
 from geotl.io.files import write_text
+from geotl.language import msg, numeral, sentence
 from geotl.models.pixel_model import title_of
 from geotl.reporting import curve_figures, figures
 from geotl.reporting.answers import (
@@ -62,26 +64,31 @@ def result_pictures(outcome: PixelOutcome) -> dict[str, Picture]:
     pictures = {
         "race": Picture(
             figures.baselines_figure([(n, *i) for n, i in outcome.race.items()], FUSED),
-            "Accuracies of all methods",
-            f"Accuracy on the same folds, with 95 % intervals over {outcome.blocks} blocks.",
+            msg("Accuracies of all methods"),
+            msg(
+                "Accuracy on the same folds, with 95 % intervals over {blocks} blocks.",
+                blocks=outcome.blocks,
+            ),
         ),
         "confusion": Picture(
-            figures.confusion_figure(result.matrix, result.classes, unit="labels"),
-            "Confusion matrix",
-            "Rows are the truth, columns the predictions; each label counts once.",
+            figures.confusion_figure(result.matrix, result.classes, unit=msg("labels")),
+            msg("Confusion matrix"),
+            msg("Rows are the truth, columns the predictions; each label counts once."),
         ),
         "calibration": Picture(
             figures.calibration_figure(result.before, result.after, result.temperature),
-            "Confidence against accuracy",
-            "Before and after the fusion's temperature. On the dashed line confidence is the share "
-            "of correct labels.",
+            msg("Confidence against accuracy"),
+            msg(
+                "Before and after the fusion's temperature. On the dashed line confidence is "
+                "the share of correct labels."
+            ),
         ),
     }
     if (variogram := variogram_of(outcome)) is not None:
         pictures["blocks"] = Picture(
-            curve_figures.variogram_figure(variogram, outcome.recipe.split.block_m, "labels"),
-            "Dissimilarity of labelled pixels by distance",
-            f"{variogram.summary().replace('tiles', 'labels')}.",
+            curve_figures.variogram_figure(variogram, outcome.recipe.split.block_m, msg("labels")),
+            msg("Dissimilarity of labelled pixels by distance"),
+            sentence(variogram.summary(msg("labels"))),
         )
     return pictures
 
@@ -105,7 +112,7 @@ def report_content(outcome: PixelOutcome, pictures: dict[str, Picture], out: Pat
     tables = {
         "race": race_table(outcome),
         "members": members_table(outcome),
-        "classes": classes_table(result, outcome.colours, "Labels"),
+        "classes": classes_table(result, outcome.colours, msg("Labels")),
         "folds": folds_table(outcome),
         SETS: outcome.sets.table(),
     }
@@ -127,7 +134,7 @@ def report_content(outcome: PixelOutcome, pictures: dict[str, Picture], out: Pat
         tables=tables,
         words={DOUBTFUL: outcome.doubts.words()},
         pictures=pictures,
-        commands=(("Map a scene", f"geotl map {model} SCENE -o map.tif"),),
+        commands=((msg("Map a scene"), f"geotl map {model} SCENE -o map.tif"),),
         recipe=written_text(outcome.recipe),
     )
 
@@ -136,11 +143,15 @@ def first_answers(outcome: PixelOutcome, steps: tuple[Step, ...]) -> tuple[Answe
     """What a lab asks first, in a sentence each."""
     others = {name: own.value for name, own in outcome.race.items() if name != FUSED}
     accuracy, doubts = outcome.race[FUSED], outcome.doubts
-    tested = f"{len(outcome.samples.placement.labels)} test labels ({outcome.folds_words()})"
+    tested = msg(
+        "{labels} test labels ({folds_words})",
+        labels=len(outcome.samples.placement.labels),
+        folds_words=outcome.folds_words(),
+    )
     return (
         accuracy_answer(accuracy, tested, "race"),
         comparison_answer(accuracy.value, others, "race", outcome.differences),
-        classes_answer(outcome.evaluation, "labels"),
+        classes_answer(outcome.evaluation, msg("labels")),
         next_answer(steps, len(doubts), doubts.labels),
     )
 
@@ -152,33 +163,53 @@ def race_table(outcome: PixelOutcome) -> Table:
         accuracy = outcome.race[name]
         gap = "" if name == FUSED else points(negative(outcome.differences[name]))
         spent = outcome.seconds_of(name)
-        shown = None if spent is None else f"{spent:.1f}"
-        rows.append((name, accuracy.value, str(accuracy)[6:], gap, shown))
+        shown = None if spent is None else numeral(spent, ".1f")
+        rows.append((name, accuracy.value, ends_of(accuracy), gap, shown))
     if outcome.random is not None:
         accuracy, gap = outcome.random.accuracy, points(outcome.random.difference)
-        rows.append((RANDOM, accuracy.value, str(accuracy)[6:], gap, None))
+        rows.append((RANDOM, accuracy.value, ends_of(accuracy), gap, None))
     return Table(
-        ("", "Accuracy", "95 % interval", "Difference from fused", "Seconds a fold"),
+        (
+            "",
+            msg("Accuracy"),
+            msg("95 % interval"),
+            msg("Difference from fused"),
+            msg("Seconds a fold"),
+        ),
         tuple(rows),
-        note="Each label counts once. The most accurate method wins if the interval of its "
-        "difference from the next lies above zero; otherwise it leads within chance. Intervals "
-        f"are of the block bootstrap over {outcome.blocks} blocks; differences are paired. The "
-        "time of fused is that of all its members.",
+        note=msg(
+            "Each label counts once. The most accurate method wins if the interval of its "
+            "difference from the next lies above zero; otherwise it leads within chance. "
+            "Intervals are of the block bootstrap over {blocks} blocks; differences are "
+            "paired. The time of fused is that of all its members.",
+            blocks=outcome.blocks,
+        ),
         strong=outcome.ranked().index(FUSED),
     )
+
+
+def ends_of(accuracy: Interval) -> str:
+    """The ends of an accuracy's interval.
+
+    >>> ends_of(Interval(0.85, 0.7093, 0.9294))
+    '[0.709, 0.929]'
+    """
+    return msg("[{low:.3f}, {high:.3f}]", low=accuracy.low, high=accuracy.high)
 
 
 def members_table(outcome: PixelOutcome) -> Table:
     """Members of the model that is kept, with what the folds chose."""
     rows = tuple(
-        (title_of(name), outcome.fusion.weights[name], f"{one.setting:g}", one.temperature)
+        (title_of(name), outcome.fusion.weights[name], numeral(one.setting, "g"), one.temperature)
         for name, one in outcome.fusion.members.items()
     )
     return Table(
-        ("Member", "Weight", "Setting", "Temperature"),
+        (msg("Member"), msg("Weight"), msg("Setting"), msg("Temperature")),
         rows,
-        note="The setting is a discriminant's shrinkage, C of a logistic member, a forest's trees, "
-        "or a decoder's epochs. Weights are of calibrated log-probabilities.",
+        note=msg(
+            "The setting is a discriminant's shrinkage, C of a logistic member, a forest's "
+            "trees, or a decoder's epochs. Weights are of calibrated log-probabilities."
+        ),
         bar=1,
     )
 
@@ -186,11 +217,17 @@ def members_table(outcome: PixelOutcome) -> Table:
 def folds_table(outcome: PixelOutcome) -> Table:
     """Labels and accuracy of each fold."""
     rows = tuple(
-        (f"fold {one.draw.number + 1}", *one.labels, one.near, one.accuracy)
+        (msg("fold {number}", number=one.draw.number + 1), *one.labels, one.near, one.accuracy)
         for one in outcome.folds
     )
     return Table(
-        ("", "Training labels", "Test labels", "Training labels near a test pixel", "Accuracy"),
+        (
+            "",
+            msg("Training labels"),
+            msg("Test labels"),
+            msg("Training labels near a test pixel"),
+            msg("Accuracy"),
+        ),
         rows,
-        note="Near means within the features' windows.",
+        note=msg("Near means within the features' windows."),
     )

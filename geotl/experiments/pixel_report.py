@@ -13,6 +13,7 @@ import numpy as np
 
 from geotl.arrays import Bools, Floats, Int64s
 from geotl.console import aligned
+from geotl.data.labels import reason_counts
 from geotl.evaluation.calibration import distrust
 from geotl.evaluation.evaluate import Evaluation, plain
 from geotl.evaluation.metrics import Interval
@@ -22,15 +23,17 @@ from geotl.experiments.draws import Draw
 from geotl.experiments.label_doubts import DOUBTFUL, LabelDoubts
 from geotl.experiments.pixel_samples import PixelSamples
 from geotl.experiments.recipe import Recipe
-from geotl.experiments.results import HOW, Answers
+from geotl.experiments.results import Answers, folds_words
 from geotl.experiments.run_sets import SETS, RunSets
 from geotl.experiments.save import versions
+from geotl.language import capital, joined, msg, numeral
+from geotl.models.pixel_model import title_of
 from geotl.training.pixel_fusion import PixelFusion
 
-FUSED, MAJORITY = "fused", "majority class"
-FOREST, LAB = "forest, bands", "forest, bands + 3x3 and 5x5"
-RANDOM = "random split, optimistic"
-RANDOM_WEIGHTS = "discriminant, deep at random"
+FUSED, MAJORITY = msg("fused"), msg("majority class")
+FOREST, LAB = title_of("forest_bands"), msg("forest, bands + 3x3 and 5x5")
+RANDOM = msg("random split, optimistic")
+RANDOM_WEIGHTS = msg("discriminant, deep at random")
 
 
 @dataclass(frozen=True)
@@ -95,13 +98,17 @@ class RandomSplit(NamedTuple):
         """What the difference means, in a sentence."""
         gap = points(self.difference)
         if self.difference.low > 0:
-            return (
-                f"A random split of the same sizes gives {self.accuracy}, {gap}: labels near "
-                "training labels are easier, so this figure is too high for the rest of the scene"
+            return msg(
+                "A random split of the same sizes gives {accuracy}, {gap}: labels near training"
+                " labels are easier, so this figure is too high for the rest of the scene",
+                accuracy=self.accuracy,
+                gap=gap,
             )
-        return (
-            f"A random split of the same sizes gives {self.accuracy}, {gap}: it is not clearly "
-            "more optimistic than the folds"
+        return msg(
+            "A random split of the same sizes gives {accuracy}, {gap}: it is not clearly "
+            "more optimistic than the folds",
+            accuracy=self.accuracy,
+            gap=gap,
         )
 
 
@@ -148,32 +155,53 @@ class PixelOutcome:
     def headline(self) -> str:
         """The first line: which method is the most accurate, by how much, and whether by chance."""
         first, second = self.ranked()[:2]
-        if first == FUSED:
-            gap, note = self.differences[second], ""
-        else:
-            gap, second, note = negative(self.differences[first]), FUSED, ", which is kept"
-        wins = "wins" if gap.low > 0 else "leads within chance"
+        kept = first == FUSED
+        gap = self.differences[second] if kept else negative(self.differences[first])
+        values = {
+            "first": first,
+            "second": second if kept else FUSED,
+            "accuracy": self.race[first],
+            "folds": self.folds_words(),
+            "gap": points(gap),
+        }
         if gap.low <= 0 and round(100 * gap.value, 1) == 0:
-            wins = f"equals {second}"
-        return (
-            f"{first} {wins}: accuracy {self.race[first]}, {self.folds_words()}; "
-            f"{points(gap)} over {second}{note}"
-        )
+            claim = msg(
+                "{first} equals {second}: accuracy {accuracy}, {folds}; {gap} over {second}",
+                **values,
+            )
+        elif gap.low > 0:
+            claim = msg("{first} wins: accuracy {accuracy}, {folds}; {gap} over {second}", **values)
+        else:
+            claim = msg(
+                "{first} leads within chance: accuracy {accuracy}, {folds}; {gap} over {second}",
+                **values,
+            )
+        return claim if kept else msg("{claim}, which is kept", claim=claim)
 
     def folds_words(self) -> str:
         """How many folds there are, and how they were laid out."""
-        how, count = HOW[self.recipe.split.method], len(self.folds)
-        return f"{count} {how} folds" if how == "blocked" else f"{count} folds {how}"
+        return folds_words(self.recipe.split.method, len(self.folds))
 
     def estimate(self) -> str:
         """What the accuracy is of, and what the model was fitted on."""
-        labels, keep = self.fusion.labels, self.recipe.keep
-        fitted = f"this model was fitted on all {labels} labels"
-        if keep == "first":
-            fitted = f"this model is the first fold's, fitted on {labels} labels"
-        elif self.recipe.split.shots and keep is None:
-            fitted = f"this model was fitted on {labels} labels (split.shots)"
-        return f"Accuracy is estimated by {self.folds_words()}; {fitted}."
+        values = {"folds": self.folds_words(), "labels": self.fusion.labels}
+        if self.recipe.keep == "first":
+            return msg(
+                "Accuracy is estimated by {folds}; this model is the first fold's, fitted on "
+                "{labels} "
+                "labels.",
+                **values,
+            )
+        if self.recipe.split.shots and self.recipe.keep is None:
+            return msg(
+                "Accuracy is estimated by {folds}; this model was fitted on {labels} labels "
+                "(split.shots).",
+                **values,
+            )
+        return msg(
+            "Accuracy is estimated by {folds}; this model was fitted on all {labels} labels.",
+            **values,
+        )
 
     def seconds_of(self, method: str) -> float | None:
         """Median time of fitting a method in a fold; None for what needs no fitting."""
@@ -196,25 +224,34 @@ class PixelOutcome:
 
     def warnings(self) -> tuple[str, ...]:
         """What a reader must know of the labels and the folds."""
+        close = max(one.near for one in self.folds)
+        lines = [*self.samples.placement.lost_classes(), *self._untrained()]
+        if close:
+            setting = f"split.buffer_m={self.samples.reach_m:g}"
+            near = capital(near_words(close))
+            lines.append(
+                msg("{near}; set {setting} to exclude such labels.", near=near, setting=setting)
+            )
+        if self.blocks < 20:
+            lines.append(msg("Intervals come from {blocks} blocks only.", blocks=self.blocks))
+        doubt = distrust(self.evaluation.after, msg("test labels"))
+        return (*lines, doubt) if doubt else tuple(lines)
+
+    def _untrained(self) -> list[str]:
+        """A line on classes that are tested in a fold without a training label."""
         lost = [
-            f"fold {one.draw.number + 1} {', '.join(one.lacking)}"
+            msg("fold {number} {names}", number=one.draw.number + 1, names=", ".join(one.lacking))
             for one in self.folds
             if one.lacking
         ]
-        close = max(one.near for one in self.folds)
-        lines = [
-            *self.samples.placement.lost_classes(),
-            f"Classes tested without a training label, so counted as incorrect: {'; '.join(lost)}."
-            if lost
-            else "",
-            f"In a fold {near_words(close)} within the windows of a test pixel; set "
-            f"split.buffer_m={self.samples.reach_m:g} to exclude such labels."
-            if close
-            else "",
-            f"Intervals come from {self.blocks} blocks only." if self.blocks < 20 else "",
-            distrust(self.evaluation.after).replace("test tiles", "test labels"),
+        if not lost:
+            return []
+        return [
+            msg(
+                "Classes tested without a training label, so counted as incorrect: {folds}.",
+                folds=joined(lost, "; "),
+            )
         ]
-        return (*filter(None, lines),)
 
     def metrics(self, *, timed: bool = True) -> dict[str, Any]:
         """What metrics.json holds; without times, the same in every run."""
@@ -261,32 +298,54 @@ class PixelOutcome:
 
     def facts(self) -> dict[str, str]:
         """What a reader wants to know of the run."""
-        samples, placed = self.samples, self.samples.placement
-        lost = Counter(one.reason for one in placed.rejected)
-        reasons = ", ".join(f"{reason} {count}" for reason, count in lost.most_common())
+        samples = self.samples
         return {
-            "Recipe": self.recipe.name,
-            "Scenes": ", ".join(scene.name for scene in samples.imagery),
-            "Labels": f"{len(placed.labels)} used, in {len(placed.pixels)} pixels; "
-            f"{sum(lost.values())} rejected" + (f" ({reasons})" if lost else ""),
-            "Bands": ", ".join(samples.of.bands),
-            "Windows": ", ".join(f"{side} px" for side in samples.of.windows_px) or "none",
-            "Network": self._network(),
-            **({"Decoder": samples.decoders.words()} if samples.decoders else {}),
-            "Sensor": samples.sensor.title,
-            "Seed": str(self.recipe.seed),
-            "Time": f"{self.seconds[0]:.0f} s in all",
-            "Versions": ", ".join(f"{name} {number}" for name, number in pixel_versions().items()),
+            msg("Recipe"): self.recipe.name,
+            msg("Scenes"): ", ".join(scene.name for scene in samples.imagery),
+            msg("Labels"): self._labels_words(),
+            msg("Bands"): ", ".join(samples.of.bands),
+            msg("Windows"): ", ".join(f"{side} px" for side in samples.of.windows_px)
+            or msg("none"),
+            msg("Network"): self._network(),
+            **({msg("Decoder"): samples.decoders.words()} if samples.decoders else {}),
+            msg("Sensor"): samples.sensor.title,
+            msg("Seed"): str(self.recipe.seed),
+            msg("Time"): msg("{seconds:.0f} s in all", seconds=self.seconds[0]),
+            msg("Versions"): ", ".join(
+                f"{name} {number}" for name, number in pixel_versions().items()
+            ),
         }
+
+    def _labels_words(self) -> str:
+        """How many labels are used, and why others are not."""
+        placed = self.samples.placement
+        lost = Counter(one.reason for one in placed.rejected)
+        values = {
+            "labels": len(placed.labels),
+            "pixels": len(placed.pixels),
+            "lost": sum(lost.values()),
+        }
+        if not lost:
+            return msg("{labels} used, in {pixels} pixels; {lost} rejected", **values)
+        return msg(
+            "{labels} used, in {pixels} pixels; {lost} rejected ({reasons})",
+            **values,
+            reasons=reason_counts(lost.most_common()),
+        )
 
     def _network(self) -> str:
         """The network whose stages describe pixels, and its weights."""
         networks = self.samples.networks
         if networks is None:
-            return "none (model.weights is none)"
+            return msg("none (model.weights is none)")
         deep = networks.pretrained
         source = Path(networks.report.source).name
-        return f"{deep.backbone.name} of {source}, read after {', '.join(deep.stages)}"
+        return msg(
+            "{name} of {source}, read after {names}",
+            name=deep.backbone.name,
+            source=source,
+            names=", ".join(deep.stages),
+        )
 
 
 def pixel_versions() -> dict[str, str]:
@@ -302,8 +361,8 @@ def points(difference: Interval) -> str:
     >>> points(Interval(-0.0001, -0.0, 0.0))
     '0.0 points [0.0, 0.0]'
     """
-    value, low, high = map(_signed, difference)
-    return f"{value} points [{low}, {high}]"
+    value, low, high = (numeral(_signed(share)) for share in difference)
+    return msg("{value} points [{low}, {high}]", value=value, low=low, high=high)
 
 
 def _signed(share: float) -> str:
@@ -318,3 +377,14 @@ def negative(interval: Interval) -> Interval:
     Interval(value=-0.25, low=-1.0, high=0.5)
     """
     return Interval(-interval.value, -interval.high, -interval.low)
+
+
+def method_named(name: str) -> str:
+    """The name of a method as a message, of one that was read from a file.
+
+    >>> method_named("fused"), method_named("forest, bands + wide")
+    ('fused', 'forest, bands + wide')
+    """
+    known = {str.__str__(one): one for one in (FUSED, MAJORITY, LAB, RANDOM, RANDOM_WEIGHTS)}
+    kind, _, blocks = name.partition(", ")
+    return known.get(name) or title_of(f"{kind}_{blocks.replace(' + ', '_')}")

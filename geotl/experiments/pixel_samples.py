@@ -39,6 +39,7 @@ from geotl.imagery.stacked import extra_sources, own_bands
 from geotl.imagery.windows import Imagery, Window
 from geotl.io.raster import Grid
 from geotl.io.vector import positions
+from geotl.language import msg
 from geotl.models.deep_features import DEEP, DeepFeatures
 from geotl.models.pixel_features import BANDS, WIDE, BlockFeatures, PixelFeatures
 from geotl.models.pixel_model import BLOCKS
@@ -217,8 +218,13 @@ class PixelSamples:
         """A line for each band that some labels lack."""
         total = len(self.placement.labels) + len(self.placement.rejected)
         lines = [
-            f"{count} of {total} labels have no {band}: they are not used "
-            "(pixels.missing_bands: exclude)"
+            msg(
+                "{count} of {total} labels have no {band}: they are not used "
+                "(pixels.missing_bands: exclude)",
+                count=count,
+                total=total,
+                band=band,
+            )
             for band, count in self.placement.without_bands.items()
         ]
         total = len(self.placement.labels)
@@ -226,7 +232,12 @@ class PixelSamples:
             lost = {group for group, good in zip(self.groups, valid, strict=True) if not good}
             if lost:
                 lines.append(
-                    f"{len(lost)} of {total} labels have no {band}: it counts as its mean there"
+                    msg(
+                        "{lost} of {total} labels have no {band}: it counts as its mean there",
+                        lost=len(lost),
+                        total=total,
+                        band=band,
+                    )
                 )
         return tuple(lines)
 
@@ -243,7 +254,7 @@ def read_pixels(recipe: Recipe, sensor: Sensor, log: Log, *, quiet: bool = False
     labels = recipe_labels(recipe, str(scenes[0].grid.crs))
     with ProgressLine(quiet=quiet) as line:
         placed = labelled_pixels(recipe, scenes, labels, line.counter("placing labels"))
-        clouds = (note.replace("chips", "pixels") for note in unmasked(scenes, recipe.data.mask))
+        clouds = unmasked(scenes, recipe.data.mask, pixels=True)
         placed = replace(placed, notes=(*placed.notes, *clouds))
         _check(labels.path, placed, recipe.split.kfold or 2)
         of = scene_features(scenes, sensor, recipe.pixels)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from geotl.evaluation.next_steps import Stand, Step
 from geotl.experiments.results import BAND_STATISTICS
+from geotl.language import joined, msg, sentence
 from geotl.training.tuning import Tuning
 
 FUSE = Step(
-    "Pool the network with band statistics",
+    msg("Pool the network with band statistics"),
     "model.fuse_statistics=auto",
-    "they are more accurate here than the network; held-out training labels weigh both, and the "
-    "network stays as it is where nothing is gained",
+    msg(
+        "they are more accurate here than the network; held-out training labels weigh "
+        "both, and the network stays as it is where nothing is gained"
+    ),
 )
 
 
@@ -21,17 +24,26 @@ def fusion_hint(headline: str) -> str:
     ''
     """
     loses = headline.startswith("The network loses") and BAND_STATISTICS in headline
-    return f"{FUSE.change} pools the network with band statistics" if loses else ""
+    return (
+        msg("{change} pools the network with band statistics", change=FUSE.change) if loses else ""
+    )
 
 
 def stand_words(stand: Stand, recipe: str) -> tuple[str, ...]:
     """Where the network stands and what that rests on, in sentences."""
-    because = stand.verdict.because
+    verdict = stand.verdict
     return (
-        f"{stand.verdict.title}. {because[:1].upper()}{because[1:]}.",
-        f"Regularisers on, explicit: {stand.on('explicit')}; implicit: {stand.on('implicit')}.",
-        f"Whether the network can overfit at all, its learning curves against the target and the "
-        f"learning rates that suit it: geotl diagnose {recipe}",
+        joined([sentence(verdict.title), sentence(verdict.because)], " "),
+        msg(
+            "Regularisers on, explicit: {explicit}; implicit: {implicit}.",
+            explicit=stand.on("explicit"),
+            implicit=stand.on("implicit"),
+        ),
+        msg(
+            "Whether the network can overfit at all, its learning curves against the target and "
+            "the learning rates that suit it: geotl diagnose {recipe}",
+            recipe=recipe,
+        ),
     )
 
 
@@ -44,18 +56,28 @@ def one_of_many(draws: int, kfold: int | None = None, estimate: str = "") -> tup
     ()
     """
     if kfold:
-        kept = estimate or "The model kept is the first fold's."
-        return (
-            f"Figures and pictures are of all {kfold} folds together, each tile tested with a "
-            f"network that was not trained on its fold. {kept}",
+        figures = msg(
+            "Figures and pictures are of all {kfold} folds together, each tile tested with a "
+            "network that was not trained on its fold.",
+            kfold=kfold,
         )
+        return (joined([figures, estimate or msg("The model kept is the first fold's.")], " "),)
     if draws == 1:
         return (estimate,) if estimate else ()
-    kept = f". {estimate}" if estimate else ", whose model was kept."
-    return (
-        f"The headline and the repeated draws are means of {draws} draws; cards, scores, classes "
-        f"and pictures are of the first draw{kept}",
+    if not estimate:
+        return (
+            msg(
+                "The headline and the repeated draws are means of {draws} draws; cards, scores, "
+                "classes and pictures are of the first draw, whose model was kept.",
+                draws=draws,
+            ),
+        )
+    means = msg(
+        "The headline and the repeated draws are means of {draws} draws; cards, scores, classes "
+        "and pictures are of the first draw.",
+        draws=draws,
     )
+    return (joined([means, estimate], " "),)
 
 
 def tuning_words(tuning: Tuning) -> tuple[str, ...]:
@@ -67,14 +89,22 @@ def tuning_words(tuning: Tuning) -> tuple[str, ...]:
     """
     if tuning.share == 0:
         return (
-            "The fine-tuning is not kept (0 % of the way from the probe): on held-out training "
-            "labels the probe was better, with its pretrained weights as they were.",
+            msg(
+                "The fine-tuning is not kept (0 % of the way from the probe): on held-out "
+                "training labels the probe was better, with its pretrained weights as they "
+                "were."
+            ),
         )
-    share = f"{100 * tuning.share:.0f} %"
     return (
-        f"Each weight of the network is {share} of the fine-tuned weight and "
-        f"{100 - 100 * tuning.share:.0f} % of the weight before, which is that of the probe: "
-        f"{share} of the way from the probe.",
-        "Held-out training labels choose between this mean and the probe alone. Such means often "
-        "classify new tiles better than either network (Wortsman et al. 2022).",
+        msg(
+            "Each weight of the network is {share:.0f} % of the fine-tuned weight and {rest:.0f} % "
+            "of the weight before, which is that of the probe: {share:.0f} % of the way from the "
+            "probe.",
+            share=100 * tuning.share,
+            rest=100 - 100 * tuning.share,
+        ),
+        msg(
+            "Held-out training labels choose between this mean and the probe alone. Such means "
+            "often classify new tiles better than either network (Wortsman et al. 2022)."
+        ),
     )

@@ -12,13 +12,22 @@ from geotl.evaluation.evaluate import Spread, commonest, softmax, summarise_draw
 from geotl.evaluation.learning_curve import Gain, Optimism, gain, optimism
 from geotl.evaluation.metrics import Interval, Scores, confusion, scores, wilson
 from geotl.experiments.recipe import Recipe
+from geotl.language import msg
 
-BAND_STATISTICS = "band mean and sd, logistic"  # the baseline
-NETWORK, RANDOM_SPLIT = "network", "network, random split"
-NETWORK_ALONE = "network alone"  # before it was fused with band statistics
-FUSED = "network and band statistics"
-LABELS_ALONE, POOL = "network, labels alone", "with pool of unlabelled tiles"  # see tile_pool
-HOW = {"blocks": "blocked", "group": "by group", "scene": "by scene"}
+BAND_STATISTICS = msg("band mean and sd, logistic")  # the baseline
+NETWORK, RANDOM_SPLIT = msg("network"), msg("network, random split")
+NETWORK_ALONE = msg("network alone")  # before it was fused with band statistics
+FUSED = msg("network and band statistics")
+LABELS_ALONE, POOL = (
+    msg("network, labels alone"),
+    msg("with pool of unlabelled tiles"),
+)  # see tile_pool
+ADDITIONS = {  # what a head or a curve takes beside labels -> its name alone
+    "with unlabelled tiles": msg("unlabelled tiles"),
+    "with unlabelled scene": msg("unlabelled scene"),
+    "with pool of unlabelled tiles": msg("pool of unlabelled tiles"),
+}
+HOW = {"blocks": msg("blocked"), "group": msg("by group"), "scene": msg("by scene")}
 
 
 @dataclass(frozen=True)
@@ -126,9 +135,15 @@ class Results:
         if not self.fused or method not in (NETWORK, RANDOM_SPLIT):
             return method
         if method == RANDOM_SPLIT:
-            return "the same on a random split"
+            return msg("the same on a random split")
         some, draws = self.fused, len(self.draws)
-        return FUSED if some == draws else f"{FUSED} in {some} of {draws}, else alone"
+        return (
+            FUSED
+            if some == draws
+            else msg(
+                "{fused} in {some} of {draws}, else alone", fused=FUSED, some=some, draws=draws
+            )
+        )
 
     def counts(self, method: str) -> list[tuple[int, int]]:
         """Tiles classified correctly and test tiles, draw by draw."""
@@ -175,7 +190,7 @@ class Results:
                 np.array([np.mean(named) for named in side]) for side in zip(*paired, strict=True)
             )
         difference, word = gain(alone, both)
-        return Gain(self.what.removeprefix("with "), difference, word, len(paired))
+        return Gain(ADDITIONS.get(self.what, self.what), difference, word, len(paired))
 
     def spreads(self) -> dict[str, dict[str, Spread]]:
         """Mean and sd of every score, by method."""
@@ -214,3 +229,18 @@ def _summary(result: Scores) -> dict[str, float]:
         "kappa": result.kappa,
         "macro_f1": result.macro_f1,
     }
+
+
+def folds_words(method: str, count: int) -> str:
+    """How many folds there are, and how they were laid out.
+
+    >>> folds_words("blocks", 5), folds_words("group", 4)
+    ('5 blocked folds', '4 folds by group')
+    """
+    if method == "blocks":
+        return msg("{n} blocked folds", n=count)
+    if method == "group":
+        return msg("{n} folds by group", n=count)
+    if method == "scene":
+        return msg("{n} folds by scene", n=count)
+    return msg("{n} folds random", n=count)

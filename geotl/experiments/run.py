@@ -13,6 +13,7 @@ import numpy as np
 from geotl.arrays import Floats, Int64s
 from geotl.console import Log
 from geotl.data.chip_files import rejected_csv
+from geotl.data.labels import reason_counts
 from geotl.data.spatial_splits import Variogram
 from geotl.errors import DataError
 from geotl.evaluation.evaluate import evaluate
@@ -41,7 +42,8 @@ from geotl.experiments.explain import Insight, gather
 from geotl.experiments.kept_model import KeptModel, fit_kept
 from geotl.experiments.label_doubts import doubts_of_tiles
 from geotl.experiments.recipe import Recipe, dump
-from geotl.experiments.report import Outcome, publish
+from geotl.experiments.report import Outcome
+from geotl.experiments.report_page import publish
 from geotl.experiments.results import NETWORK, POOL, Answers, DrawResult, Results
 from geotl.experiments.rules import SPATIAL
 from geotl.experiments.run_folder import finished_alike, open_run, read_metrics
@@ -50,6 +52,7 @@ from geotl.experiments.samples import TileSamples
 from geotl.experiments.save import save_models, versions
 from geotl.io.files import write_text
 from geotl.io.locks import locked
+from geotl.language import msg
 from geotl.models.backbone import batchnorm_use
 from geotl.models.device import choose_device, describe
 from geotl.training.features import raw_features
@@ -148,7 +151,7 @@ def score_draw(experiment: Experiment, number: int, results: Results) -> ScoredD
 def opening_lines(experiment: Experiment, fit: FittedDraw) -> list[str]:
     """Log lines of the first repeat: its split, its weights, and what cannot be cached."""
     recipe = experiment.recipe
-    split = [split_words(recipe, fit.draw)] if recipe.split.method in SPATIAL else []
+    split = [f"split {split_words(recipe, fit.draw)}"] if recipe.split.method in SPATIAL else []
     split += tested_lines(recipe, experiment.samples, fit.draw)
     notes = [caching_note(recipe), fusion_line(recipe, fit.fitted), pool_line(fit.fitted)]
     return [*split, fit.weights.summary(), *filter(None, notes)]
@@ -163,7 +166,9 @@ def fusion_line(recipe: Recipe, fitted: Fitted) -> str:
     """How a network is fused with band statistics, or that it is not though it should be."""
     if not fuses(recipe):
         return ""
-    missing = "model.fuse_statistics: no training tile is held out, so the network stays unfused"
+    missing = msg(
+        "model.fuse_statistics: no training tile is held out, so the network stays unfused"
+    )
     return missing if fitted.fusion is None else str(fitted.fusion)
 
 
@@ -270,9 +275,11 @@ def chip_warnings(samples: TileSamples) -> tuple[str, ...]:
     if placed is None:
         return ()
     labels, chips = len({chip.label_id for chip in placed.chips}), len(placed.chips)
-    alike = (
-        f"{chips} chips come from {labels} labels. Chips of one label resemble each other, so the "
-        "intervals, which count each chip alone, are too narrow."
+    alike = msg(
+        "{chips} chips come from {labels} labels. Chips of one label resemble each "
+        "other, so the intervals, which count each chip alone, are too narrow.",
+        chips=chips,
+        labels=labels,
     )
     return (*placed.notes, *([alike] if chips > labels else []))
 
@@ -284,11 +291,17 @@ def chips_facts(samples: TileSamples) -> dict[str, str]:
         return {}
     used = len({chip.label_id for chip in placed.chips})
     lost = Counter(one.reason for one in placed.rejected)
-    reasons = ", ".join(f"{reason} {count}" for reason, count in lost.most_common())
+    values = {"used": used, "chips": len(placed.chips), "lost": sum(lost.values())}
+    words = msg("{used} used, in {chips} chips; {lost} rejected", **values)
+    if lost:
+        words = msg(
+            "{used} used, in {chips} chips; {lost} rejected ({reasons}; listed in rejected.csv)",
+            **values,
+            reasons=reason_counts(lost.most_common()),
+        )
     return {
-        "Scenes": ", ".join(sorted({chip.scene for chip in placed.chips})),
-        "Labels": f"{used} used, in {len(placed.chips)} chips; {sum(lost.values())} rejected"
-        + (f" ({reasons}; listed in rejected.csv)" if lost else ""),
+        msg("Scenes"): ", ".join(sorted({chip.scene for chip in placed.chips})),
+        msg("Labels"): words,
     }
 
 
@@ -298,20 +311,25 @@ def run_facts(
     """What a reader wants to know of a run."""
     recipe, samples, draw = experiment.recipe, experiment.samples, first.draw
     split, fusion = draw.split, fusion_line(recipe, first.fitted)
-    sizes = f"{len(split.train)} training tiles, {len(split.test)} test tiles, "
-    words = split_words(recipe, draw).removeprefix("split ")
+    sizes = msg(
+        "{train} training tiles, {test} test tiles, {excluded} excluded",
+        train=len(split.train),
+        test=len(split.test),
+        excluded=len(split.set_aside),
+    )
+    words = split_words(recipe, draw)
     spatial = recipe.split.method in SPATIAL
     return {
-        "Recipe": recipe.name,
-        "Strategy": recipe.strategy,
+        msg("Recipe"): recipe.name,
+        msg("Strategy"): recipe.strategy,
         **chips_facts(samples),
-        **({"Split": words} if spatial else {"Tiles": f"{sizes}{len(split.set_aside)} excluded"}),
-        **({"Band statistics": fusion} if fusion else {}),
-        **({"Unlabelled tiles": str(kept.fitted.pool)} if kept.fitted.pool else {}),
-        "Bands": ", ".join(samples.pack.bands),
-        "Sensor": samples.sensor.title,
-        "Seed": str(recipe.seed),
-        "Device": describe(choose_device(), recipe.train.precision),
-        "Time": f"{seconds:.0f} s in all",
-        "Versions": ", ".join(f"{name} {number}" for name, number in versions().items()),
+        **({msg("Split"): words} if spatial else {msg("Tiles"): sizes}),
+        **({msg("Band statistics"): fusion} if fusion else {}),
+        **({msg("Unlabelled tiles"): str(kept.fitted.pool)} if kept.fitted.pool else {}),
+        msg("Bands"): ", ".join(samples.pack.bands),
+        msg("Sensor"): samples.sensor.title,
+        msg("Seed"): str(recipe.seed),
+        msg("Device"): describe(choose_device(), recipe.train.precision),
+        msg("Time"): msg("{seconds:.0f} s in all", seconds=seconds),
+        msg("Versions"): ", ".join(f"{name} {number}" for name, number in versions().items()),
     }

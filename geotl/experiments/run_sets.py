@@ -21,6 +21,7 @@ from geotl.experiments.label_doubts import held_out, held_out_of, labels_at
 from geotl.experiments.pixel_samples import PixelSamples
 from geotl.experiments.results import Answers, Results
 from geotl.experiments.samples import TileSamples
+from geotl.language import msg, numeral
 from geotl.reporting.html import Table
 
 SETS = "sets"  # key in metrics.json and section of the report
@@ -45,23 +46,26 @@ class RunSets:
     def table(self) -> Table:
         """The scores, as the report shows them."""
         rows = tuple(
-            (f"{one.stated:.0%}", one.covered, f"{one.classes:.2f}", one.single)
+            (numeral(one.stated, ".0%"), one.covered, numeral(one.classes, ".2f"), one.single)
             for one in self.scores
         )
         return Table(
             (
-                "Stated coverage",
-                "Share of test labels whose set holds their class",
-                "Classes in a set (mean)",
-                "Sets of one class",
+                msg("Stated coverage"),
+                msg("Share of test labels whose set holds their class"),
+                msg("Classes in a set (mean)"),
+                msg("Sets of one class"),
             ),
             rows,
-            note="A set holds the classes that a tile or pixel may be of, such as water or reed; "
-            "geotl map --sets writes them, of a model of tiles geotl predict --sets too. The "
-            "probability from which a class is in a set comes from held-out labels; the table is "
-            f"of {self.scores[0].labels} other labels. Where sets contain nearly all classes, "
-            "there are too few labels for this coverage: 90 % needs 9, 95 % needs 19. Sets do not "
-            "find classes that have no label.",
+            note=msg(
+                "A set holds the classes that a tile or pixel may be of, such as water or reed;"
+                " geotl map --sets writes them, of a model of tiles geotl predict --sets too. "
+                "The probability from which a class is in a set comes from held-out labels; the"
+                " table is of {labels} other labels. Where sets contain nearly all classes, "
+                "there are too few labels for this coverage: 90 % needs 9, 95 % needs 19. Sets "
+                "do not find classes that have no label.",
+                labels=self.scores[0].labels,
+            ),
         )
 
 

@@ -30,6 +30,7 @@ from geotl.imagery.scene import Scene, open_scenes
 from geotl.imagery.sensors import Sensor
 from geotl.imagery.stacked import open_extras, stacked
 from geotl.io.files import cache_folder
+from geotl.language import msg
 from geotl.training.heads import band_statistics
 
 
@@ -250,13 +251,28 @@ def chip_rules(recipe: Recipe) -> ChipRules:
     )
 
 
-def unmasked(scenes: Sequence[Scene], mask: str | None) -> tuple[str, ...]:
+def unmasked(scenes: Sequence[Scene], mask: str | None, *, pixels: bool = False) -> tuple[str, ...]:
     """A line on the scenes without a cloud mask, unless the recipe asks for none."""
     names = [scene.name for scene in scenes if scene.mask is None]
     if mask is None or not names:
         return ()
-    few = ", ".join(names[:5]) + (" and more" if len(names) > 5 else "")
-    return (f"{few}: no cloud mask, so chips under cloud or shadow count as clear (data.mask)",)
+    few: str = ", ".join(names[:5])
+    if len(names) > 5:
+        few = msg("{scenes} and more", scenes=few)
+    if pixels:
+        return (
+            msg(
+                "{scenes}: no cloud mask, so pixels under cloud or shadow count as clear "
+                "(data.mask)",
+                scenes=few,
+            ),
+        )
+    return (
+        msg(
+            "{scenes}: no cloud mask, so chips under cloud or shadow count as clear (data.mask)",
+            scenes=few,
+        ),
+    )
 
 
 def _check(path: Path, placed: Placement) -> None:

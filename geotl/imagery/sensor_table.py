@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from geotl.errors import BandError, nearest
+from geotl.language import msg
 
 Unit = Literal["reflectance", "share", "kelvin", "decibel"]
 Measured = Literal["reflectance", "share", "decibel"]  # by bands that are not thermal
@@ -162,7 +163,7 @@ _MSI = (
 )
 _L1C = Sensor(
     name="sentinel2_l1c",
-    title="Sentinel-2 L1C, top of atmosphere, processing baselines before 04.00",
+    title=msg("Sentinel-2 L1C, top of atmosphere, processing baselines before 04.00"),
     bands=_MSI,
     scale=1e-4,
     offset=0.0,
@@ -174,13 +175,13 @@ _N0400 = "ESA, Sentinel-2 processing baseline 04.00: reflectance = (DN - 1000) /
 _L2A = replace(
     _L1C,
     name="sentinel2_l2a",
-    title="Sentinel-2 L2A, surface reflectance, processing baselines before 04.00",
+    title=msg("Sentinel-2 L2A, surface reflectance, processing baselines before 04.00"),
     # The cirrus band does not see the surface and has no surface reflectance.
     bands=tuple(band for band in _MSI if band.name != "B10"),
 )
 _RGB = Sensor(
     name="rgb",
-    title="Plain 8-bit RGB (aerial photographs, screenshots, renderings)",
+    title=msg("Plain 8-bit RGB (aerial photographs, screenshots, renderings)"),
     bands=(
         Band("red", 665.0, None, ("B04", "B4", "R")),
         Band("green", 560.0, None, ("B03", "B3", "G")),
@@ -196,7 +197,7 @@ _RGB = Sensor(
 _EUROSAT_RGB = replace(
     _RGB,
     name="eurosat_rgb",
-    title="EuroSAT's RGB rendering of Sentinel-2 L1C (DN 0 to 2750 drawn as 1 to 255)",
+    title=msg("EuroSAT's RGB rendering of Sentinel-2 L1C (DN 0 to 2750 drawn as 1 to 255)"),
     bands=tuple(
         Band(plain.name, msi.wavelength_nm, msi.resolution_m, plain.aliases)
         for plain, msi in zip(_RGB.bands, (_MSI[3], _MSI[2], _MSI[1]), strict=True)
@@ -210,7 +211,7 @@ _EUROSAT_RGB = replace(
 _EUROSAT_MS = replace(
     _L1C,
     name="eurosat_ms",
-    title="EuroSAT's 13-band release of Sentinel-2 L1C (B8A is last)",
+    title=msg("EuroSAT's 13-band release of Sentinel-2 L1C (B8A is last)"),
     file_order=tuple(
         "B01 B02 B03 B04 B05 B06 B07 B08 B09 B10 B11 B12 B8A".split()  # noqa: SIM905 - legible
     ),
@@ -276,7 +277,7 @@ def _padded(number: str) -> tuple[str, ...]:
 def _surface(name: str, craft: str, rows: Sequence[Row]) -> Sensor:
     return Sensor(
         name=name,
-        title=f"{craft}, Collection 2 Level-2 surface reflectance",
+        title=msg("{craft}, Collection 2 Level-2 surface reflectance", craft=craft),
         bands=_landsat(rows, "SR_"),
         scale=2.75e-5,
         offset=-0.2,
@@ -289,7 +290,10 @@ def _surface(name: str, craft: str, rows: Sequence[Row]) -> Sensor:
 def _top_of_atmosphere(name: str, craft: str, rows: Sequence[Row]) -> Sensor:
     return Sensor(
         name=name,
-        title=f"{craft}, top-of-atmosphere reflectance as numbers 0 to 1, thermal bands in kelvin",
+        title=msg(
+            "{craft}, top-of-atmosphere reflectance as numbers 0 to 1, thermal bands in kelvin",
+            craft=craft,
+        ),
         bands=_landsat(rows, ""),
         scale=1.0,
         offset=0.0,
@@ -311,7 +315,7 @@ _LANDSAT = (
 )
 _NAIP = Sensor(
     name="naip",
-    title="NAIP aerial photographs, 8 bit, red, green, blue and near infrared",
+    title=msg("NAIP aerial photographs, 8 bit, red, green, blue and near infrared"),
     bands=(
         Band("red", 635.0, 1.0, ("R", "B1")),
         Band("green", 560.0, 1.0, ("G", "B2")),
@@ -327,7 +331,7 @@ _NAIP = Sensor(
 )
 _PLANET4 = Sensor(
     name="planetscope4",
-    title="PlanetScope, 4 bands, surface reflectance",
+    title=msg("PlanetScope, 4 bands, surface reflectance"),
     bands=(
         Band("blue", 485.0, 3.0, ("B1",)),
         Band("green", 545.0, 3.0, ("B2",)),
@@ -343,7 +347,7 @@ _PLANET4 = Sensor(
 _PLANET8 = replace(
     _PLANET4,
     name="planetscope8",
-    title="PlanetScope SuperDove, 8 bands, surface reflectance",
+    title=msg("PlanetScope SuperDove, 8 bands, surface reflectance"),
     bands=(
         Band("coastal_blue", 441.5, 3.0, ("B1", "coastal")),
         Band("blue", 490.0, 3.0, ("B2",)),
@@ -373,7 +377,7 @@ SENSORS: dict[str, Sensor] = {
         replace(
             _L1C,
             name="sentinel2_l1c_n0400",
-            title="Sentinel-2 L1C, top of atmosphere, processing baseline 04.00 and later",
+            title=msg("Sentinel-2 L1C, top of atmosphere, processing baseline 04.00 and later"),
             offset=-0.1,
             source=_N0400,
         ),
@@ -381,7 +385,7 @@ SENSORS: dict[str, Sensor] = {
         replace(
             _L2A,
             name="sentinel2_l2a_n0400",
-            title="Sentinel-2 L2A, surface reflectance, processing baseline 04.00 and later",
+            title=msg("Sentinel-2 L2A, surface reflectance, processing baseline 04.00 and later"),
             offset=-0.1,
             source=_N0400,
         ),

@@ -19,6 +19,7 @@ from geotl.errors import DataError, nearest, needed_by_model
 from geotl.imagery.measurable import measurable
 from geotl.imagery.sensors import Sensor, rescaled
 from geotl.io.files import cache_folder
+from geotl.language import msg
 from geotl.models.input_domain import Range, bands_out_of_range, out_of_range_message
 from geotl.models.model_file import MARKS, Contract
 
@@ -153,13 +154,28 @@ def test_rows(
     every = np.arange(len(marks))
     training_marks = notes.get("training", {}).get(MARKS)
     if training_marks is None:
-        log("the model file does not list its training tiles: some of these may be among them")
+        log(msg("the model file does not list its training tiles: some of these may be among them"))
         return every
     met = np.isin(np.array(marks, dtype=str), np.array(training_marks, dtype=str))
     amount = f"{met.sum()} of {len(marks)} tiles are training tiles of the model"
     if met.any() and met.all() and not include_training:
         raise DataError(f"{amount}, so there is no test tile; give others, or --include-training")
     if met.any():
-        what = "included" if include_training else "left out (--include-training)"
-        log(f"{amount} and are {what}")
+        log(_training_words(int(met.sum()), len(marks), include_training=include_training))
     return every if include_training else np.flatnonzero(~met)
+
+
+def _training_words(count: int, of: int, *, include_training: bool) -> str:
+    """How many tiles are training tiles, and what becomes of them."""
+    if include_training:
+        return msg(
+            "{count} of {of} tiles are training tiles of the model and are included",
+            count=count,
+            of=of,
+        )
+    return msg(
+        "{count} of {of} tiles are training tiles of the model and are left out "
+        "(--include-training)",
+        count=count,
+        of=of,
+    )

@@ -13,6 +13,7 @@ import numpy as np
 
 from geotl.arrays import Float32s, Float64s, Floats, Int64s
 from geotl.inference.applicability import Applicability, area_of_applicability
+from geotl.language import msg
 from geotl.models.pixel_features import WIDE, Features, PixelFeatures
 from geotl.models.pixel_file import PixelModelFile
 
@@ -97,10 +98,22 @@ class PixelArea:
     @property
     def words(self) -> str:
         """The comparison in one phrase."""
-        what = "bands and windows" if WIDE in self.space.blocks else "bands"
-        return (
-            f"threshold {self.area.threshold:.4g}, each pixel compared with "
-            f"{len(self.area.features):,} of {self.training:,} training pixels in {what}"
+        values = {
+            "threshold": self.area.threshold,
+            "some": len(self.area.features),
+            "training": self.training,
+        }
+        if WIDE in self.space.blocks:
+            return msg(
+                "threshold {threshold:.4g}, each pixel compared with {some:,} of {training:,} "
+                "training "
+                "pixels in bands and windows",
+                **values,
+            )
+        return msg(
+            "threshold {threshold:.4g}, each pixel compared with {some:,} of {training:,} training "
+            "pixels in bands",
+            **values,
         )
 
     def index(self, features: Features) -> Float32s:

@@ -27,6 +27,7 @@ from geotl.io.drivers import OFFLINE, check_vector
 from geotl.io.files import given_path, whole_file
 from geotl.io.raster import known_crs
 from geotl.io.tables import CSV_SUFFIXES, Faults, csv_rows, number
+from geotl.language import msg
 
 Geometries = NDArray[np.object_]
 
@@ -364,7 +365,14 @@ def _from_layer(path: Path, layer: str, fields: Sequence[str], crs: str | None) 
     if crs is None and file_crs is None:
         raise DataError(f"{path}: does not state its reference system; {_STATE_IT}")
     if crs is not None and file_crs is not None and crs != file_crs:
-        notes.append(f"{path}: read as {crs}, as requested, although the file states {file_crs}")
+        notes.append(
+            msg(
+                "{path}: read as {crs}, as requested, although the file states {stated}",
+                path=path,
+                crs=crs,
+                stated=file_crs,
+            )
+        )
     shapes = np.full(len(table), None, dtype=object)
     if "geometry" in table:
         shapes[:] = table.geometry.array

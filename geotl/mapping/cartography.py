@@ -22,9 +22,10 @@ from matplotlib.patches import Polygon, Rectangle
 
 from geotl.arrays import UInt8s
 from geotl.io.geodesy import Ground, ground_of
+from geotl.language import msg, numeral, translated
 from geotl.mapping.graticule import bar_length, graticule, length_name
+from geotl.mapping.map_words import MapFacts, source_line, subtitle
 from geotl.mapping.preview import Look
-from geotl.mapping.provenance import MapFacts, source_line, subtitle
 from geotl.reporting.figures import FAINT, INK, RULE, canvas, encoded, shortened
 
 SHEET_IN, _MARGIN, _GAP = 10.6, 0.4, 0.4
@@ -117,8 +118,10 @@ def map_figure(look: Look, facts: MapFacts) -> bytes:
     _scale(figure, layout, ground, look)
     shades = coloured(look.confidence, confidence_ramp())
     axes = _panel(figure, layout, layout.confidence, shades, look)
-    mean = f"mean {facts.confidence:.0f} %" if math.isfinite(facts.confidence) else "none"
-    axes.set_title(f"Confidence, {mean}", loc="left", fontsize=9.5, color=INK, pad=5)
+    mean: str = msg("Confidence, none")
+    if math.isfinite(facts.confidence):
+        mean = msg("Confidence, mean {share:.0f} %", share=facts.confidence)
+    axes.set_title(mean, loc="left", fontsize=9.5, color=INK, pad=5)
     _ramp(figure, layout)
     _legend(figure, layout, entries)
     return encoded(figure)
@@ -132,7 +135,7 @@ def legend_entries(facts: MapFacts) -> list[tuple[str, str | None, str]]:
         (facts.classes[k], facts.colours[k], _percent(float(shares[k]))) for k in there
     ]
     left = _percent(float(shares[-1])) if facts.areas.unmapped_pixels else ""
-    return [*entries, ("not mapped", None, left)]
+    return [*entries, (msg("not mapped"), None, left)]
 
 
 def laid_out(ratio: float, entries: int, name_in: float) -> MapLayout:
@@ -183,7 +186,7 @@ def _block(left: float, top: float, width: float, entries: int, column: float) -
 
 
 def _percent(share: float) -> str:
-    return f"{share:.1f} %" if share >= 0.05 or share == 0 else "<0.1 %"
+    return numeral(f"{share:.1f} %" if share >= 0.05 or share == 0 else "<0.1 %")
 
 
 def _widest(figure: Figure, names: Sequence[str]) -> float:
@@ -192,6 +195,7 @@ def _widest(figure: Figure, names: Sequence[str]) -> float:
 
 
 def _width(figure: Figure, text: str, points: float = _NAME_PT) -> float:
+    text = translated(text)
     renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
     font = FontProperties(size=points)
     return float(renderer.get_text_width_height_descent(text, font, ismath=False)[0] / figure.dpi)
@@ -217,7 +221,7 @@ def _heading(figure: Figure, layout: MapLayout, facts: MapFacts) -> None:
     figure.text(
         left, 1 - (_MARGIN + 0.36) / high, subtitle(facts), va="top", fontsize=10, color=FAINT
     )
-    text = textwrap.fill(source_line(facts), 172)
+    text = textwrap.fill(translated(source_line(facts)), 172)
     figure.text(left, 0.5 / high, text, va="top", fontsize=7.5, color=FAINT, linespacing=1.4)
 
 
@@ -286,7 +290,12 @@ def _scale(figure: Figure, layout: MapLayout, ground: Ground | None, look: Look)
     axes.set_axis_off()
     if ground is None:
         axes.text(
-            0, 0.1, "no reference system: no scale, no north", fontsize=8, color=FAINT, va="top"
+            0,
+            0.1,
+            msg("no reference system: no scale, no north"),
+            fontsize=8,
+            color=FAINT,
+            va="top",
         )
         return
     per_inch = ground.across_m * look.grid.width / max(box.width, 0.01)
@@ -316,7 +325,7 @@ def _scale(figure: Figure, layout: MapLayout, ground: Ground | None, look: Look)
         ha="left" if short else "right",
     )
     if ground.changes:
-        axes.text(0, 0.36, "along the middle parallel", fontsize=7, color=FAINT, va="top")
+        axes.text(0, 0.36, msg("along the middle parallel"), fontsize=7, color=FAINT, va="top")
     _north(axes, strip.width - 0.25, 0.2, ground.north_deg)
 
 
@@ -369,7 +378,7 @@ def _legend(
     longest = _widest(figure, [name for name, _, _ in entries])
     reach = min(wide - 0.1, longest + 1.2)  # where the percents end
     room = reach - 0.31 - 0.65  # for a name
-    axes.text(0, 0.0, "Classes, share of valid area", fontsize=9.5, color=INK, va="top")
+    axes.text(0, 0.0, msg("Classes, share of valid area"), fontsize=9.5, color=INK, va="top")
     for place, (name, colour, share) in enumerate(entries):
         left, top = (place // rows) * wide, 0.3 + (place % rows) * _ROW
         axes.add_patch(
@@ -383,7 +392,7 @@ def _legend(
                 hatch="/////" if colour is None else None,
             )
         )
-        text = name
+        text = translated(name)
         while len(text) > 4 and _width(figure, text) > room:
             text = shortened(name, len(text) - 1)
         axes.text(left + 0.31, top + 0.07, text, fontsize=_NAME_PT, color=INK, va="center_baseline")

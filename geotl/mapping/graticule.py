@@ -13,6 +13,7 @@ import numpy as np
 from geotl.arrays import Float64s
 from geotl.io.raster import Grid
 from geotl.io.vector import positions
+from geotl.language import msg, numeral
 
 _DEGREES = "EPSG:4326"
 _SECONDS = (  # steps between lines, in seconds of arc
@@ -100,7 +101,7 @@ def length_name(metres: float) -> str:
     >>> length_name(20000.0), length_name(500.0), length_name(0.5)
     ('20 km', '500 m', '0.5 m')
     """
-    return f"{metres / 1000:,.10g} km" if metres >= 1000 else f"{metres:.10g} m"
+    return numeral(f"{metres / 1000:,.10g} km" if metres >= 1000 else f"{metres:.10g} m")
 
 
 def _edge(grid: Grid, each: int = 33) -> list[tuple[float, float]]:
@@ -123,6 +124,9 @@ def _rounds(low: float, high: float, max_lines: int) -> Sequence[tuple[float, fl
     return [(n * step / 3600, step) for n in range(first, last + 1)]
 
 
+SIDES = {"N": msg("N"), "S": msg("S"), "E": msg("E"), "W": msg("W")}
+
+
 def _named(degrees: float, step: float, ends: str) -> str:
     """A round longitude or latitude in degrees, minutes and seconds as the step needs.
 
@@ -138,8 +142,9 @@ def _named(degrees: float, step: float, ends: str) -> str:
         text += f"{minutes:02d}′"
     if step < 60 or seconds:
         text += f"{seconds / 10:04.1f}″" if step < 1 else f"{round(seconds / 10):02d}″"
-    side = "" if tenths == 0 or (ends == "EW" and full_degrees == 180) else ends[wrapped < 0]
-    return text + side
+    if tenths == 0 or (ends == "EW" and full_degrees == 180):
+        return text
+    return msg("{degrees}{side}", degrees=numeral(text), side=SIDES[ends[wrapped < 0]])
 
 
 def _line(kind: Literal["parallel", "meridian"], name: str, along: Float64s, grid: Grid) -> Line:

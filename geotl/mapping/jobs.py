@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -24,6 +24,7 @@ from geotl.imagery.sensors import Sensor
 from geotl.inference.mapper import Mapper
 from geotl.inference.onnx_model import engine_for, open_predictor
 from geotl.io.files import sha256_of
+from geotl.language import Language, current, language
 from geotl.mapping.options import MapOptions
 from geotl.mapping.plan import as_in_training, interest_in, open_for
 from geotl.mapping.provenance import MARK_TAG, file_states
@@ -43,6 +44,7 @@ class Job:
     options: MapOptions
     reading: Reading = AS_IT_IS
     engine: str | None = None
+    language: Language = field(default_factory=current)  # of its page
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,10 @@ def run_job(job: Job, *, quiet: bool, log: Log) -> Mapped:
     model = _model(job.model, job.engine, changed)
     scene = open_entry(model, job.entry, job.reading)
     interest = interest_in(scene, model.contract.tile_px, job.options, job.reading)
-    return map_scene(model, scene, job.out, job.options, interest=interest, quiet=quiet, log=log)
+    with language(job.language):
+        return map_scene(
+            model, scene, job.out, job.options, interest=interest, quiet=quiet, log=log
+        )
 
 
 def cores() -> int:

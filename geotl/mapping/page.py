@@ -13,32 +13,35 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from geotl.arrays import Pixels
+from geotl.evaluation.metrics import Interval
 from geotl.io.files import whole_file, write_text
 from geotl.io.geodesy import ground_of
+from geotl.language import Message, current, joined, msg, numeral, stored, translated
 from geotl.mapping.cartography import confidence_ramp, jpeg, map_figure, rgb_of
 from geotl.mapping.graticule import lattice
 from geotl.mapping.layers import Areas
+from geotl.mapping.map_words import MapFacts, honest_notes, subtitle
 from geotl.mapping.preview import Look, counts_of, mean_of, picture_of, read_look
 from geotl.mapping.provenance import (
     EXTRA_TAG,
-    MEMBERS_TAG,
     MMU_TAG,
     SETS_TAG,
     SMOOTH_TAG,
-    MapFacts,
-    honest_notes,
-    subtitle,
 )
 from geotl.mapping.task import PAGE, SHEET, Task
 from geotl.reporting.html import Block, Code, ReportContent, Table
 from geotl.reporting.templates import render, script, style
 
-_LAYERS = {"classes": "Classes", "confidence": "Confidence", "picture": "Picture of the scene"}
+_LAYERS = {
+    "classes": msg("Classes"),
+    "confidence": msg("Confidence"),
+    "picture": msg("Picture of the scene"),
+}
 _SCORES = {
-    "overall": "Overall accuracy",
-    "balanced": "Balanced accuracy",
-    "kappa": "Kappa",
-    "macro_f1": "Macro F1",
+    "overall": msg("Overall accuracy"),
+    "balanced": msg("Balanced accuracy"),
+    "kappa": msg("Kappa"),
+    "macro_f1": msg("Macro F1"),
 }
 
 
@@ -123,7 +126,7 @@ def map_html(look: Look, facts: MapFacts, sheet: bytes) -> str:
         **_viewer(look, facts),
         sheet=sheet,
         legend=_legend(facts),
-        unit="Hectares" if facts.metric else "Pixels",
+        unit=msg("Hectares") if facts.metric else msg("Pixels"),
         accuracy=_accuracy(facts),
         provenance=_provenance(facts),
         recipe=Code(recipe, long=True) if recipe else None,
@@ -136,39 +139,43 @@ def _top(facts: MapFacts) -> ReportContent:
     overall = facts.metrics.get("overall_accuracy")
     keys = [
         (
-            "Mapped",
+            msg("Mapped"),
             facts.ground(facts.mapped_m2, int(facts.areas.pixels.sum())),
-            f"{100 - float(facts.shares[-1]):.1f} % of the valid ground",
+            msg("{shares:.1f} % of the valid ground", shares=100 - float(facts.shares[-1])),
         ),
         (
-            "Mean confidence",
-            f"{facts.confidence:.0f} %" if math.isfinite(facts.confidence) else "–",
-            "of the cells mapped",
+            msg("Mean confidence"),
+            numeral(f"{facts.confidence:.0f} %") if math.isfinite(facts.confidence) else "–",
+            msg("of the cells mapped"),
         ),
     ]
-    headline = "The model was never tested"
+    headline = msg("The model was never tested")
     if overall:
-        headline = f"Tests of the model, not of this map: {_tested(facts)}"
+        headline = msg("Tests of the model, not of this map: {tested}", tested=_tested(facts))
         keys.insert(
             0,
             (
-                "Accuracy of the model",
-                f"{overall['value']:.3f}",
-                f"{overall['low']:.3f} to {overall['high']:.3f}, 95 % interval",
+                msg("Accuracy of the model"),
+                numeral(overall["value"], ".3f"),
+                msg(
+                    "{low:.3f} to {high:.3f}, 95 % interval",
+                    low=overall["low"],
+                    high=overall["high"],
+                ),
             ),
         )
     if facts.outside is not None:
         keys.append(
             (
-                "Unlike the training",
-                f"{100 * facts.outside:.1f} %",
-                "of the cells, outside the area of applicability",
+                msg("Unlike the training"),
+                numeral(f"{100 * facts.outside:.1f} %"),
+                msg("of the cells, outside the area of applicability"),
             )
         )
     return ReportContent(
         title=facts.title,
         headline=headline,
-        kind="map",
+        kind=msg("map"),
         loses=bool(not overall or facts.metrics.get("loses_to_a_baseline")),
         summary=subtitle(facts),
         keys=tuple(keys),
@@ -178,11 +185,11 @@ def _top(facts: MapFacts) -> ReportContent:
 
 def _tested(facts: MapFacts) -> str:
     """The model's accuracy in a phrase: of pixels without the race that its run reports."""
-    words, count = facts.metrics["headline"], facts.metrics.get(facts.samples)
+    words = stored(facts.metrics["headline"])
     if facts.members:
         overall = facts.metrics["overall_accuracy"]
-        words = f"accuracy {overall['value']:.3f} [{overall['low']:.3f}, {overall['high']:.3f}]"
-    return f"{words}, on {f'{count:,} test ' if count else ''}{facts.samples}"
+        words = msg("accuracy {accuracy}", accuracy=Interval(**overall))
+    return msg("{accuracy}, on {tested}", accuracy=words, tested=facts.test_words())
 
 
 def _viewer(look: Look, facts: MapFacts) -> dict[str, Any]:
@@ -193,7 +200,7 @@ def _viewer(look: Look, facts: MapFacts) -> dict[str, Any]:
         "layers": {n: text for n, text in _LAYERS.items() if n != "picture" or picture},
         "scene": picture,
         "name": facts.scene,
-        "what": f"Land-cover map of {facts.scene}",
+        "what": msg("Land-cover map of {scene}", scene=facts.scene),
         "described": _described(facts),
         "ramp": ", ".join(f"rgb({red} {green} {blue})" for red, green, blue in stops),
         "each": look.each,
@@ -203,8 +210,12 @@ def _viewer(look: Look, facts: MapFacts) -> dict[str, Any]:
 def _described(facts: MapFacts) -> str:
     """The map for who cannot see it: the largest classes."""
     order = np.argsort(-facts.areas.pixels, kind="stable")[:5]
-    return ", ".join(
-        f"{facts.classes[k]} {facts.shares[k]:.1f} %" for k in order if facts.areas.pixels[k]
+    return joined(
+        [
+            msg("{name} {share:.1f} %", name=facts.classes[k], share=facts.shares[k])
+            for k in order
+            if facts.areas.pixels[k]
+        ]
     )
 
 
@@ -232,18 +243,18 @@ def _legend(facts: MapFacts) -> list[LegendRow]:
         for k in np.argsort(-areas.pixels, kind="stable").tolist()
     ]
     left = _ground(facts, float(areas.unmapped_square_metres), areas.unmapped_pixels)
-    return [*rows, LegendRow(None, "", "valid, not mapped", left, shares[-1])]
+    return [*rows, LegendRow(None, "", msg("valid, not mapped"), left, shares[-1])]
 
 
 def _ground(facts: MapFacts, square_metres: float, pixels: int) -> str:
     """An area in the legend's unit: hectares, or pixels where metres are not known."""
-    return f"{square_metres / 1e4:,.1f}" if facts.metric else f"{pixels:,}"
+    return numeral(square_metres / 1e4, ",.1f") if facts.metric else numeral(pixels, ",")
 
 
 def _accuracy(facts: MapFacts) -> list[Block]:
     """The model's scores with intervals and by class, and what they do not say."""
     if not facts.metrics.get("headline"):
-        return ["Nothing is known: the model was never tested."]
+        return [msg("Nothing is known: the model was never tested.")]
     tables = [_scores(facts), _classes(facts), _sets(facts)]
     return [table for table in tables if table.rows]
 
@@ -254,18 +265,20 @@ def _scores(facts: MapFacts) -> Table:
     intervals = {"overall": metrics["overall_accuracy"]} | {
         k: v for k, v in metrics.get("bootstrap", {}).items() if k != "overall"
     }
-    note = (
-        f"On {metrics.get('tiles', '?')} test tiles. A tile is filled by one class; a window of "
-        "the map may hold several, so the map's own accuracy can differ, and is lower along "
-        "borders."
+    note = msg(
+        "On {tested} test tiles. A tile is filled by one class; a window of the map may "
+        "hold several, so the map's own accuracy can differ, and is lower along "
+        "borders.",
+        tested=metrics.get("tiles", "?"),
     )
     if facts.members:
-        note = (
-            f"On {metrics.get('labels', '?')} test labels. Labels tend to lie within purer ground, "
-            "so the map's own accuracy can differ, and is lower along borders."
+        note = msg(
+            "On {tested} test labels. Labels tend to lie within purer ground, so the map's own"
+            " accuracy can differ, and is lower along borders.",
+            tested=metrics.get("labels", "?"),
         )
     rows = ((_SCORES.get(k, k), v.get("value"), _between(v)) for k, v in intervals.items())
-    return Table(("Score", "Value", "95 % interval"), tuple(rows), note=note)
+    return Table((msg("Score"), msg("Value"), msg("95 % interval")), tuple(rows), note=note)
 
 
 def _classes(facts: MapFacts) -> Table:
@@ -277,11 +290,18 @@ def _classes(facts: MapFacts) -> Table:
         own = scores[name]
         rows.append((name, _count(own), own.get("precision"), own.get("recall")))
     return Table(
-        ("Class", "Labels" if facts.members else "Tiles", "Precision", "Recall"),
+        (
+            msg("Class"),
+            msg("Labels") if facts.members else msg("Tiles"),
+            msg("Precision"),
+            msg("Recall"),
+        ),
         tuple(rows),
         swatches=tuple(facts.colours[k] for k in known),
-        note="Precision: how often ground so classified is correct (user's accuracy). Recall: how "
-        "much of the class is found (producer's accuracy).",
+        note=msg(
+            "Precision: how often ground so classified is correct (user's accuracy). "
+            "Recall: how much of the class is found (producer's accuracy)."
+        ),
     )
 
 
@@ -289,15 +309,18 @@ def _sets(facts: MapFacts) -> Table:
     """How often prediction sets held the class of test labels, where the map has such sets."""
     stated = facts.tags.get(SETS_TAG)
     scores = facts.metrics.get("sets", []) if stated else []
-    rows = tuple((f"{one['stated']:.0%}", one["covered"], one["classes"]) for one in scores)
+    rows = tuple((numeral(one["stated"], ".0%"), one["covered"], one["classes"]) for one in scores)
     mine = [place for place, one in enumerate(scores) if f"{one['stated']:g}" == stated]
     return Table(
-        ("Stated coverage", "Covered test labels", "Classes in a set (mean)"),
+        (msg("Stated coverage"), msg("Covered test labels"), msg("Classes in a set (mean)")),
         rows,
         strong=mine[0] if mine else None,
-        note=f"Prediction sets of this map have a stated coverage of {float(stated or 0):.0%}. The "
-        "table tests such sets on labels that had no part in their thresholds: the share of "
-        "labels whose class is in the set.",
+        note=msg(
+            "Prediction sets of this map have a stated coverage of {coverage:.0%}. The table "
+            "tests such sets on labels that had no part in their thresholds: the share of "
+            "labels whose class is in the set.",
+            coverage=float(stated or 0),
+        ),
     )
 
 
@@ -309,41 +332,44 @@ def _count(scores: Mapping[str, Any]) -> int | None:
 
 def _between(score: Mapping[str, Any]) -> str:
     low, high = score.get("low"), score.get("high")
-    return "–" if low is None or high is None else f"{low:.3f} to {high:.3f}"
+    return (
+        "–" if low is None or high is None else msg("{low:.3f} to {high:.3f}", low=low, high=high)
+    )
 
 
 def _provenance(facts: MapFacts) -> Table:
     """What the map's tags say, in words, and the files that belong to it."""
     tags = facts.tags
     pairs = {
-        "Scene": tags.get("GEOTL_SCENE"),
-        "Acquired": facts.acquired,
-        "Model (sha256)": tags.get("GEOTL_MODEL_SHA256"),
-        **_how(tags),
-        "Extra bands": tags.get(EXTRA_TAG),
-        "Smoothed in windows of [px]": tags.get(SMOOTH_TAG),
-        "Minimum mapping unit [ha]": tags.get(MMU_TAG),
-        "Coverage of the prediction sets, as stated": tags.get(SETS_TAG),
-        "Mapped": tags.get("GEOTL_DATE"),
+        msg("Scene"): tags.get("GEOTL_SCENE"),
+        msg("Acquired"): facts.acquired,
+        msg("Model (sha256)"): tags.get("GEOTL_MODEL_SHA256"),
+        **_how(facts),
+        msg("Extra bands"): tags.get(EXTRA_TAG),
+        msg("Smoothed in windows of [px]"): tags.get(SMOOTH_TAG),
+        msg("Minimum mapping unit [ha]"): tags.get(MMU_TAG),
+        msg("Coverage of the prediction sets, as stated"): tags.get(SETS_TAG),
+        msg("Mapped"): tags.get("GEOTL_DATE"),
         "geotl": tags.get("GEOTL_VERSION"),
-        "Trained with": tags.get("GEOTL_TRAINED_WITH"),
-        "Files": ", ".join(facts.files),
+        msg("Trained with"): tags.get("GEOTL_TRAINED_WITH"),
+        msg("Files"): ", ".join(facts.files),
     }
-    rows = tuple((name, value) for name, value in pairs.items() if value)
-    return Table(("What", "Value"), rows)
+    rows = tuple((name, _shown(value)) for name, value in pairs.items() if value)
+    return Table((msg("What"), msg("Value")), rows)
 
 
-def _how(tags: Mapping[str, str]) -> dict[str, str | None]:
+def _how(facts: MapFacts) -> dict[str, str | None]:
     """How a class came about: by members of pixels, or by windows that a network saw."""
-    if MEMBERS_TAG in tags:
-        return {"Members and weights": tags[MEMBERS_TAG]}
+    tags = facts.tags
+    if facts.members:
+        return {msg("Members and weights"): facts.members_words()}
     return {
-        "Mode": tags.get("GEOTL_MODE"),
-        "Window [px]": tags.get("GEOTL_WINDOW_PX"),
-        "Step [px]": tags.get("GEOTL_STEP_PX"),
-        "Views averaged": tags.get("GEOTL_VIEWS"),
-        "Dense and exact agree": tags.get("GEOTL_DENSE_AGREEMENT"),
-        "Dense features corrected": tags.get("GEOTL_DENSE_CORRECTION"),
+        msg("Mode"): tags.get("GEOTL_MODE"),
+        msg("Window [px]"): tags.get("GEOTL_WINDOW_PX"),
+        msg("Step [px]"): tags.get("GEOTL_STEP_PX"),
+        msg("Views averaged"): tags.get("GEOTL_VIEWS"),
+        msg("Dense and exact agree"): tags.get("GEOTL_DENSE_AGREEMENT"),
+        msg("Dense features corrected"): tags.get("GEOTL_DENSE_CORRECTION"),
     }
 
 
@@ -361,6 +387,7 @@ def _data(look: Look, facts: MapFacts) -> dict[str, Any]:
         "ramp": confidence_ramp().tolist(),
         "transform": list(look.grid.transform),
         "metric": ground is not None,
+        "words": _words(),
         "across": ground.across_m if ground else 1.0,
         "down": ground.down_m if ground else 1.0,
         "north": ground.north_deg if ground else 0.0,
@@ -370,3 +397,23 @@ def _data(look: Look, facts: MapFacts) -> dict[str, Any]:
 
 def _packed(values: np.ndarray[Any, Any]) -> str:
     return base64.b64encode(zlib.compress(np.ascontiguousarray(values).tobytes(), 9)).decode()
+
+
+def _words() -> dict[str, str]:
+    """What the page's script says, in the page's language."""
+    words = {
+        "beside": msg("Beside the map."),
+        "unmapped": msg("not mapped"),
+        "confidence": msg("confidence"),
+        "swipe": msg("scene on the left"),
+        "north": msg("N"),
+        "south": msg("S"),
+        "east": msg("E"),
+        "west": msg("W"),
+    }
+    return {name: translated(text) for name, text in words.items()} | {"locale": current()}
+
+
+def _shown(value: str) -> str:
+    """A tag's text, or a message as it is."""
+    return value if isinstance(value, Message) else stored(value)

@@ -18,7 +18,6 @@ import numpy as np
 
 from geotl.arrays import Float64s, Pixels
 from geotl.console import Log, ProgressLine
-from geotl.data.findings import many
 from geotl.errors import DataError, needed_by_model
 from geotl.evaluation.prediction_sets import coverage_line, stored_limits
 from geotl.imagery.scene import Scene
@@ -29,8 +28,10 @@ from geotl.inference.sliding_window import Mode
 from geotl.io.files import cache_folder, scratch_folder, write_text
 from geotl.io.locks import locked
 from geotl.io.raster import read
+from geotl.language import nmsg
 from geotl.mapping.blocks import SweepPlan, sweep_scene
 from geotl.mapping.layers import MOST_CLASSES, Areas, Drawing, ValueSum, draw, finish
+from geotl.mapping.map_words import area_name
 from geotl.mapping.options import MapOptions, layers
 from geotl.mapping.outputs import (
     areas_csv,
@@ -52,7 +53,6 @@ from geotl.mapping.plan import (
 from geotl.mapping.preview import outside_of, thumb_of
 from geotl.mapping.provenance import (
     SweepInputs,
-    area_name,
     notes,
     partial_words,
     provenance,
@@ -288,7 +288,14 @@ def _impossible_lines(sheet: Sheet, scene: Imagery) -> list[str]:
     count = 0 if sheet.impossible is None else int(sheet.impossible.sum())
     if not count:
         return []
-    return [f"{many(count, 'value')} cannot be of sensor {scene.sensor.name}: taken as no data"]
+    return [
+        nmsg(
+            "{n} value cannot be of sensor {sensor}: taken as no data",
+            "{n} values cannot be of sensor {sensor}: taken as no data",
+            count,
+            sensor=scene.sensor.name,
+        )
+    ]
 
 
 def _picture(sheet: Sheet) -> Pixels | None:

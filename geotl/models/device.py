@@ -17,6 +17,7 @@ from geotl.errors import OutputError
 from geotl.io.cache_entries import read_checked, write_checked
 from geotl.io.files import cache_folder
 from geotl.io.locks import awaited_lock
+from geotl.language import msg, nmsg
 
 Precision = Literal["auto", "float32", "bfloat16"]
 MIN_GAIN = 1.25  # so that a noisy moment does not decide
@@ -78,10 +79,10 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
 
 def describe(device: torch.device, precision: Precision) -> str:
     """One phrase for logs and reports, such as `cpu, 2 threads, bfloat16`."""
-    threads = torch.get_num_threads()
-    on_cpu = f"cpu, {threads} thread{'' if threads == 1 else 's'}"
-    where = on_cpu if device.type == "cpu" else str(device)
-    return f"{where}, {settled(precision, device)}"
+    where: str = str(device)
+    if device.type == "cpu":
+        where = nmsg("cpu, {n} thread", "cpu, {n} threads", torch.get_num_threads())
+    return msg("{where}, {precision}", where=where, precision=settled(precision, device))
 
 
 @functools.cache

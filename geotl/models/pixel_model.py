@@ -18,6 +18,7 @@ from scipy.special import log_softmax
 
 from geotl.arrays import Float32s, Float64s
 from geotl.errors import ModelError, nearest
+from geotl.language import joined, msg
 from geotl.models.deep_features import DEEP, DeepFeatures
 from geotl.models.forest import ForestMember
 from geotl.models.interpolation import CoarseValues
@@ -27,6 +28,13 @@ from geotl.models.pixel_features import BANDS, WIDE, Features, PixelFeatures
 BLOCKS = (BANDS, WIDE, DEEP, DECODER)  # of features, in this order
 
 DECODERS = {"unet": "U-Net", "fpn": "FPN"}
+KIND_WORDS = {
+    "discriminant": msg("discriminant"),
+    "forest": msg("forest"),
+    "logistic": msg("logistic"),
+    "decoder": msg("decoder"),
+}
+BLOCK_WORDS = {"bands": msg("bands"), "wide": msg("wide"), "deep": msg("deep")}
 
 Kind = TypeVar("Kind")
 
@@ -233,7 +241,8 @@ def title_of(member: str) -> str:
     'decoder, U-Net'
     """
     kind, _, blocks = member.partition("_")
-    return f"{kind}, {DECODERS.get(blocks) or blocks.replace('_', ' + ')}"
+    named = [BLOCK_WORDS.get(one, DECODERS.get(one, one)) for one in blocks.split("_")]
+    return msg("{kind}, {blocks}", kind=KIND_WORDS.get(kind, kind), blocks=joined(named, " + "))
 
 
 def members_line(weights: Mapping[str, float]) -> str:

@@ -20,6 +20,7 @@ from torch import nn
 from geotl.errors import WeightsError, nearest
 from geotl.imagery.sensors import SENSORS, Sensor, Unit, known_band
 from geotl.io.files import sha256_of
+from geotl.language import msg
 from geotl.models.backbone import BackboneSpec
 from geotl.models.first_conv import RGB
 from geotl.models.normalisation import IMAGENET, Normalisation, WeightUnit, of_pictures
@@ -278,7 +279,7 @@ def _cached_file(entry: Any, source: str, normalisation: Normalisation) -> Weigh
     digest, notes = sha256_of(path), _credit(entry.meta)
     published = re.search(r"-([0-9a-f]{8})\.", path.name)
     if published is not None and not digest.startswith(published.group(1)):
-        notes = (*notes, f"{path.name} is not the file published under that name")
+        notes = (*notes, msg("{file} is not the file published under that name", file=path.name))
     return WeightFile(
         source,
         digest,
@@ -298,4 +299,4 @@ def _credit(meta: Mapping[str, Any]) -> tuple[str, ...]:
     """
     keys = ("dataset", "ssl_method", "publication", "repo", "license")
     credits_given = [f"{key} {meta[key]}" for key in keys if meta.get(key)]
-    return (f"weights: {', '.join(credits_given)}",) if credits_given else ()
+    return (msg("weights: {names}", names=", ".join(credits_given)),) if credits_given else ()

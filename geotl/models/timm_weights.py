@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 
 from geotl.errors import ModelError, WeightsError
 from geotl.io.files import sha256_of
+from geotl.language import msg
 from geotl.models.backbone import BackboneSpec, skeleton
 from geotl.models.normalisation import of_pictures
 from geotl.models.timm_networks import PREFIX, is_timm, library, registered_name
@@ -192,7 +193,7 @@ def renamed(spec: BackboneSpec, file: WeightFile) -> WeightFile:
         return file
     if tensors.keys() == file.tensors.keys():
         return file
-    note = "tensors renamed from their publisher's form by timm"
+    note = msg("tensors renamed from their publisher's form by timm")
     return replace(file, tensors=tensors, notes=(*file.notes, note))
 
 
@@ -212,7 +213,11 @@ def with_own_positions(spec: BackboneSpec, file: WeightFile) -> WeightFile:
     resampled = library().layers.resample_abs_pos_embed(
         embeddings.float(), (here, here), (there, there), num_prefix_tokens=prefix
     )
-    note = f"position embeddings: {there}x{there} patches, resampled to {here}x{here}"
+    note = msg(
+        "position embeddings: {there}x{there} patches, resampled to {here}x{here}",
+        there=there,
+        here=here,
+    )
     tensors = {**file.tensors, _POSITIONS: resampled.to(embeddings.dtype)}
     return replace(file, tensors=tensors, notes=(*file.notes, note))
 
@@ -240,4 +245,4 @@ def _credit(config: Any) -> tuple[str, ...]:
         "publication": papers if isinstance(papers, str) else ", ".join(papers),
     }
     words = [f"{key} {value}" for key, value in origins.items() if value]
-    return (f"weights: {', '.join(words)}",)
+    return (msg("weights: {names}", names=", ".join(words)),)

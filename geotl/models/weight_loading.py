@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from geotl.errors import WeightsError
+from geotl.language import msg
 from geotl.models.backbone import Backbone, BackboneSpec, first_conv_of, silence_bands, skeleton
 from geotl.models.first_conv import (
     RGB,
@@ -37,7 +38,7 @@ from geotl.models.weights import (
 )
 
 FirstConv = Literal["wavelength", "repeat", "mean", "zero", "rgb_only", "random"]
-NEVER_FROZEN = "so its stage cannot be frozen in fine-tuning"
+NEVER_FROZEN = msg("so its stage cannot be frozen in fine-tuning")
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def random_report(backbone: Backbone, spec: BackboneSpec) -> WeightReport:
         for name, tensor, stage, _ in skeleton(spec)
         if name in state
     )
-    return WeightReport("none", None, rows, notes=("all weights start at random",))
+    return WeightReport("none", None, rows, notes=(msg("all weights start at random"),))
 
 
 def _slots(spec: BackboneSpec, stages: Sequence[str], fresh: Sequence[str]) -> tuple[Slot, ...]:
@@ -131,7 +132,7 @@ def load_weights(
     folded = is_folded(source, names)
     if folded:
         notes.append(
-            "batch normalisation is folded into the convolutions, so it is frozen in training"
+            msg("batch normalisation is folded into the convolutions, so it is frozen in training")
         )
     rows += [TensorRow(name, "unused", None, None, None) for name in source.outside]
     return WeightReport(
@@ -151,7 +152,7 @@ def _first_row(
     """The first kernels' line in the table, their values if not random, and a note."""
     shape = tuple(first_conv_of(backbone).weight.shape)
     if first_conv == "random":
-        note = f"first convolution: starts at random, {NEVER_FROZEN}"
+        note = msg("first convolution: starts at random, {frozen}", frozen=NEVER_FROZEN)
         return replace(row, status="fresh", network_shape=shape), None, [note]
     values, note = _first_kernels(backbone, source, row.tensor, first_conv)
     status: Status = "adapted" if note else "loaded"
@@ -190,8 +191,13 @@ def _first_kernels(
         return weight, ""
     mix = describe_mix(matrix, there[0], here[0])
     if first_conv == "zero" and _other_bands(backbone):
-        mix += f"; bands that start at zero are used only once trained, {NEVER_FROZEN}"
-    return mix_kernels(weight, matrix), f"first convolution ({first_conv}): {mix}"
+        mix = msg(
+            "{mix}; bands that start at zero are used only once trained, {frozen}",
+            mix=mix,
+            frozen=NEVER_FROZEN,
+        )
+    note = msg("first convolution ({first_conv}): {mix}", first_conv=first_conv, mix=mix)
+    return mix_kernels(weight, matrix), note
 
 
 def _mixing(first_conv: FirstConv, there: Bands, here: Bands) -> np.ndarray:

@@ -22,6 +22,7 @@ from geotl.console import aligned
 from geotl.errors import WeightsError
 from geotl.imagery.sensors import sensor_from
 from geotl.io.files import sha256_of
+from geotl.language import joined, msg
 from geotl.models.normalisation import Normalisation, from_dn
 
 Status = Literal["loaded", "adapted", "fresh", "missing", "unused"]
@@ -67,6 +68,19 @@ class TensorRow:
     stage: str | None
 
 
+def _counted(status: Status, n: int) -> str:
+    """Number of tensors of a fate."""
+    if status == "loaded":
+        return msg("{n} loaded", n=n)
+    if status == "adapted":
+        return msg("{n} adapted", n=n)
+    if status == "fresh":
+        return msg("{n} fresh", n=n)
+    if status == "missing":
+        return msg("{n} missing (not needed)", n=n)
+    return msg("{n} unused", n=n)
+
+
 @dataclass(frozen=True)
 class WeightReport:
     """Where a backbone's weights came from and what became of each tensor.
@@ -92,8 +106,7 @@ class WeightReport:
     def counted(self) -> str:
         """Number of tensors by fate; a missing tensor that is needed would be an error."""
         order: tuple[Status, ...] = ("loaded", "adapted", "fresh", "missing", "unused")
-        parts = [f"{self.count(s)} {s}" for s in order if self.count(s)]
-        return ", ".join(f"{p} (not needed)" if p.endswith("missing") else p for p in parts)
+        return joined([_counted(one, self.count(one)) for one in order if self.count(one)])
 
     def summary(self) -> str:
         """Source, digest, counts and notes, in a few lines."""

@@ -22,6 +22,7 @@ from geotl.evaluation.map_accuracy import Assessment
 from geotl.evaluation.reference_points import SamplePlan, some
 from geotl.io.files import json_text, write_text
 from geotl.io.tables import TableWriter
+from geotl.language import msg, translated
 from geotl.reporting.figures import (
     BLUE,
     FAINT,
@@ -259,7 +260,7 @@ def areas_figure(assessment: Assessment) -> bytes:
     Bars are 95 % intervals; where the reference is a census there are none.
     """
     classes, result = assessment.classes, assessment.result
-    scale, unit = (1e4, "ha") if assessment.in_metres else (1.0, "pixels")
+    scale, unit = (1e4, "ha") if assessment.in_metres else (1.0, msg("pixels"))
     figure = canvas(9.6, 1.5 + 0.42 * len(classes))
     areas, shares = figure.subplots(1, 2, sharey=True, width_ratios=(1.25, 1))
     adjusted = Estimated(result.areas_m2.value / scale, result.areas_m2.se / scale)
@@ -267,9 +268,11 @@ def areas_figure(assessment: Assessment) -> bytes:
     _mapped(areas, result.mapped_m2 / scale)
     _dots(shares, result.users, -_STEP, BLUE, most=1.0)
     _dots(shares, result.producers, _STEP, ORANGE, most=1.0)
-    how = "with 95 % intervals" if assessment.sampled else "at every pixel, not of a sample"
-    plain_axes(areas, f"Area [{unit}]", grid="x")
-    plain_axes(shares, "Accuracy", grid="x")
+    how = (
+        msg("with 95 % intervals") if assessment.sampled else msg("at every pixel, not of a sample")
+    )
+    plain_axes(areas, msg("Area [{unit}]", unit=unit), grid="x")
+    plain_axes(shares, msg("Accuracy"), grid="x")
     areas.set_yticks(range(len(classes)), [shortened(name, 32) for name in classes])
     areas.tick_params(axis="y", labelcolor=INK, labelsize=9.5)
     areas.set_ylim(len(classes) - 0.5, -0.5)
@@ -278,16 +281,28 @@ def areas_figure(assessment: Assessment) -> bytes:
     areas.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     shares.set_xlim(0.0, 1.02)
     shares.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    _legend(areas, [("mapped", GREY, False), ("adjusted for error", BLUE, True)])
-    _legend(shares, [("user's", BLUE, True), ("producer's", ORANGE, True)])
+    _legend(areas, [(msg("mapped"), GREY, False), (msg("adjusted for error"), BLUE, True)])
+    _legend(shares, [(msg("user's"), BLUE, True), (msg("producer's"), ORANGE, True)])
     overall, margin = float(result.overall.value), float(result.overall.margin)
-    title = f"Overall accuracy {overall:.1%}" if math.isfinite(overall) else "Overall unknown"
-    title += f" ± {100 * margin:.1f} points" if math.isfinite(margin) else ""
-    figure.suptitle(f"{title}, {how}", x=0.01, ha="left", fontsize=11, color=INK, fontweight="bold")
+    title = _overall_words(overall, margin)
+    title = msg("{overall}, {how}", overall=title, how=how)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11, color=INK, fontweight="bold")
     if assessment.warnings:
-        first = textwrap.fill(f"Read with care: {assessment.warnings[0]}", 130)
+        first = msg("Read with care: {warning}", warning=assessment.warnings[0])
+        first = textwrap.fill(translated(first), 130)
         figure.supxlabel(first, x=0.01, ha="left", fontsize=8.5, color=ORANGE)
     return encoded(figure)
+
+
+def _overall_words(overall: float, margin: float) -> str:
+    """Overall accuracy with its margin, as far as they are known."""
+    if not math.isfinite(overall):
+        return msg("Overall unknown")
+    if not math.isfinite(margin):
+        return msg("Overall accuracy {overall:.1%}", overall=overall)
+    return msg(
+        "Overall accuracy {overall:.1%} ± {margin:.1f} points", overall=overall, margin=100 * margin
+    )
 
 
 def _dots(

@@ -11,8 +11,8 @@ import numpy as np
 
 from geotl.evaluation.evaluate import Evaluation, Interval, Spread
 from geotl.evaluation.next_steps import Step
+from geotl.language import joined, msg, nmsg, sentence
 from geotl.reporting.html import Answer
-from geotl.reporting.templates import capital
 
 WEAK_F1 = 0.8  # below it a class is named among those that fail
 MOST_CLASSES, MOST_OTHERS = 3, 3
@@ -32,13 +32,29 @@ def accuracy_answer(accuracy: Interval | Spread, tested: str, section: str = "sc
     '86.5 % of 40 test tiles are classified correctly, as a mean of 20 repeats; their standard
     deviation is 1.0 points.'
     """
-    text = f"{100 * accuracy[0]:.1f} % of {tested} are classified correctly"
+    share = 100 * accuracy[0]
+    text: str = msg(
+        "{share:.1f} % of {tested} are classified correctly.", share=share, tested=tested
+    )
     if isinstance(accuracy, Interval):
-        text += f"; the 95 % interval is {100 * accuracy.low:.1f} to {100 * accuracy.high:.1f} %."
+        text = msg(
+            "{share:.1f} % of {tested} are classified correctly; the 95 % interval is {low:.1f} to "
+            "{high:.1f} %.",
+            share=share,
+            tested=tested,
+            low=100 * accuracy.low,
+            high=100 * accuracy.high,
+        )
     elif accuracy.draws > 1:
-        text += f", as a mean of {accuracy.draws} repeats; their standard deviation is "
-        text += f"{100 * accuracy.sd:.1f} points."
-    return Answer("How accurate, and how sure?", text.rstrip(".") + ".", section)
+        text = msg(
+            "{share:.1f} % of {tested} are classified correctly, as a mean of {draws} repeats; "
+            "their standard deviation is {sd:.1f} points.",
+            share=share,
+            tested=tested,
+            draws=accuracy.draws,
+            sd=100 * accuracy.sd,
+        )
+    return Answer(msg("How accurate, and how sure?"), text, section)
 
 
 def comparison_answer(
@@ -63,53 +79,95 @@ def comparison_answer(
     >>> comparison_answer(0.85, {}).text
     'With nothing: the recipe asks for no baseline.'
     """
-    question = "Compared with what?"
+    question = msg("Compared with what?")
     if not others:
-        return Answer(question, "With nothing: the recipe asks for no baseline.", section)
+        return Answer(question, msg("With nothing: the recipe asks for no baseline."), section)
     (best, value), *rest = sorted(others.items(), key=lambda pair: -pair[1])
-    gap = 100 * (accuracy - value)
-    word = "Better by" if gap >= 0 else "Worse by"
-    text = f"{word} {abs(gap):.1f} points than {best} ({100 * value:.1f} %)"
+    text = _gap_words(100 * (accuracy - value), best, 100 * value)
     paired = (differences or {}).get(best)
     if paired is not None and paired.low <= 0 <= paired.high:
-        text += f", which may be chance [{100 * paired.low:+.1f}, {100 * paired.high:+.1f}]"
+        text = msg(
+            "{claim}, which may be chance [{low:+.1f}, {high:+.1f}]",
+            claim=text,
+            low=100 * paired.low,
+            high=100 * paired.high,
+        )
     if rest:
-        named = [f"{name} {100 * share:.1f} %" for name, share in rest[:MOST_OTHERS]]
-        more = [f"{len(rest) - len(named)} more"] if len(rest) > len(named) else []
-        text += f"; the others: {', '.join(named + more)}"
-    return Answer(question, f"{text}.", section)
+        text = msg("{claim}; the others: {names}", claim=text, names=_other_methods(rest))
+    return Answer(question, sentence(text), section)
 
 
-def classes_answer(result: Evaluation, what: str = "tiles") -> Answer:
+def _gap_words(gap: float, best: str, share: float) -> str:
+    """How far ahead of the best other method the model is, in points, or behind it."""
+    if gap >= 0:
+        return msg(
+            "Better by {gap:.1f} points than {best} ({share:.1f} %)",
+            gap=gap,
+            best=best,
+            share=share,
+        )
+    return msg(
+        "Worse by {gap:.1f} points than {best} ({share:.1f} %)", gap=-gap, best=best, share=share
+    )
+
+
+def _other_methods(rest: Sequence[tuple[str, float]]) -> str:
+    """The first of the other methods with their accuracies, and how many more there are."""
+    named: list[str] = [
+        msg("{name} {share:.1f} %", name=name, share=100 * share)
+        for name, share in rest[:MOST_OTHERS]
+    ]
+    more = len(rest) - len(named)
+    return joined([*named, nmsg("{n} more", "{n} more", more)] if more else named)
+
+
+def classes_answer(result: Evaluation, what: str = msg("tiles")) -> Answer:
     """Which classes fail, and with which other class they are mixed up most.
 
     Args:
         result: of the test.
         what: is tested: tiles or labels.
     """
-    question, f1 = "Which classes fail?", result.scores.f1
+    question, f1 = msg("Which classes fail?"), result.scores.f1
     known = [k for k in np.argsort(f1, kind="stable").tolist() if np.isfinite(f1[k])]
     weak = [k for k in known if f1[k] < WEAK_F1]
     if not known:
-        return Answer(question, "Unknown: no class has test labels.", "classes")
+        return Answer(question, msg("Unknown: no class has test labels."), "classes")
     names = [_failing(result, k, what) for k in (weak or known)[: MOST_CLASSES if weak else 1]]
     if not weak:
-        text = f"None has an F1 below {WEAK_F1}; the lowest is {names[0]}."
+        text: str = msg(
+            "None has an F1 below {limit}; the lowest is {name}.", limit=WEAK_F1, name=names[0]
+        )
         return Answer(question, text, "classes")
-    more = len(weak) - len(names)
-    others = f"; {more} more {'class has' if more == 1 else 'classes have'} an F1 below {WEAK_F1}"
-    return Answer(question, f"{'; '.join(names)}{others if more else ''}.", "classes")
+    named, more = joined(names, "; "), len(weak) - len(names)
+    if more:
+        named = nmsg(
+            "{classes}; {n} more class has an F1 below {limit}",
+            "{classes}; {n} more classes have an F1 below {limit}",
+            more,
+            classes=named,
+            limit=WEAK_F1,
+        )
+    return Answer(question, msg("{classes}.", classes=named), "classes")
 
 
 def _failing(result: Evaluation, k: int, what: str) -> str:
     """A class with its F1 and the class that most of its tiles are taken for."""
     row = result.matrix[k].copy()
     total, row[k] = int(row.sum()), 0
-    text = f"{result.classes[k]} (F1 {result.scores.f1[k]:.2f}"
+    name, f1 = result.classes[k], float(result.scores.f1[k])
     if not row.any():
-        return f"{text})"
+        return msg("{name} (F1 {f1:.2f})", name=name, f1=f1)
     other = int(row.argmax())
-    return f"{text}: {row[other]} of {total} {what} classified as {result.classes[other]})"
+    return msg(
+        "{name} (F1 {f1:.2f}: {count} of {total} {what} classified as {other})",
+        name=name,
+        f1=f1,
+        count=row[other],
+        total=total,
+        what=what,
+        other=result.classes[other],
+    )
 
 
 def next_answer(steps: Sequence[Step], doubtful: int = 0, labels: int = 0) -> Answer:
@@ -118,12 +176,17 @@ def next_answer(steps: Sequence[Step], doubtful: int = 0, labels: int = 0) -> An
     >>> next_answer([Step("Add labels of reed", "", "it is rare")], 3, 40).text
     'Add labels of reed. 3 of 40 labels look like another class: check the first ones.'
     """
-    parts = [f"{capital(step.line().rstrip('.'))}." for step in steps[:1]]
+    parts = [sentence(step.line()) for step in steps[:1]]
     if doubtful:
-        looks = "looks" if doubtful == 1 else "look"
-        first = "it" if doubtful == 1 else "the first ones"
-        parts.append(f"{doubtful} of {labels} labels {looks} like another class: check {first}.")
+        parts.append(
+            nmsg(
+                "{n} of {labels} labels looks like another class: check it.",
+                "{n} of {labels} labels look like another class: check the first ones.",
+                doubtful,
+                labels=labels,
+            )
+        )
     if not parts:
-        parts = ["Test the map on a random sample: geotl sample, then geotl accuracy."]
+        parts = [msg("Test the map on a random sample: geotl sample, then geotl accuracy.")]
     section = "stand" if steps else "doubtful_labels" if doubtful else "use"
-    return Answer("What to do next?", " ".join(parts), section)
+    return Answer(msg("What to do next?"), joined(parts, " "), section)

@@ -16,6 +16,7 @@ from geotl.data.findings import GRAVITIES
 from geotl.data.tile_statistics import QUANTILES, TilePair
 from geotl.io.files import json_text, write_text
 from geotl.io.vector import positions
+from geotl.language import msg, numeral, translated
 from geotl.reporting.class_colours import class_colours
 from geotl.reporting.figures import (
     FAINT,
@@ -42,10 +43,16 @@ from geotl.reporting.templates import Cell
 _TOLD = 6  # tiles named on the screen under a finding
 _PAIRS = 12  # pairs and outliers shown
 _HEADINGS = {  # of the pictures
-    "contact": "Contact sheet",
-    "centres": "Places",
-    "pairs": "Tiles that look alike",
-    "outliers": "Outliers",
+    "contact": msg("Contact sheet"),
+    "centres": msg("Places"),
+    "pairs": msg("Tiles that look alike"),
+    "outliers": msg("Outliers"),
+}
+UNITS = {
+    "reflectance": msg("reflectance"),
+    "share": msg("share"),
+    "kelvin": msg("kelvin"),
+    "decibel": msg("decibel"),
 }
 _STRETCHED = 200  # tiles behind the pictures' common stretch
 
@@ -54,7 +61,7 @@ def centres_figure(places: Float64s, labels: Int64s, classes: Sequence[str], crs
     """Draw where tiles lie [N,2], coloured by class; nan for those whose place is not known."""
     known = np.isfinite(places).all(axis=1) & (labels >= 0)
     if not known.any():
-        return message("No tile tells where it lies.")
+        return message(msg("No tile tells where it lies."))
     wide = max(4.6, 7.4 if len(classes) <= 12 else 8.6)
     figure = canvas(wide, max(4.6, 0.26 * min(len(classes), 24)))
     axes = figure.add_subplot()
@@ -69,7 +76,7 @@ def centres_figure(places: Float64s, labels: Int64s, classes: Sequence[str], crs
             linewidths=0,
             label=f"{shortened(name, 28)} ({int(mine.sum())})",
         )
-    plain_axes(axes, f"Where the tiles lie ({shortened(crs, 40)})")
+    plain_axes(axes, msg("Where the tiles lie ({shortened})", shortened=shortened(crs, 40)))
     axes.set_aspect("equal", adjustable="datalim")
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.yaxis.set_major_locator(MaxNLocator(5))
@@ -98,7 +105,7 @@ def contact_figure(rows: Sequence[tuple[str, Sequence[UInt8s]]]) -> bytes:
     figure.set_layout_engine("none")  # every tile's place is worked out here
     for line, (name, tiles) in enumerate(rows):
         low = height - (line + 1) * (side + gap) + gap
-        first, _, second = name.partition("\n")
+        first, _, second = translated(name).partition("\n")
         figure.text(
             (head - 0.12) / width,
             (low + side / 2) / height,
@@ -165,12 +172,18 @@ def as_text(checked: Checked) -> str:
 
 def verdict(checked: Checked) -> str:
     """One sentence on whether to go on."""
-    number = {g: sum(one.gravity == g for one in checked.findings) for g in GRAVITIES}
-    if number["wrong"]:
-        return f"mend this first: {number['wrong']} wrong, {number['doubtful']} doubtful"
-    if number["doubtful"]:
-        return f"usable with care: nothing wrong, {number['doubtful']} doubtful"
-    return "ready to train on: nothing wrong, nothing doubtful"
+    count = {g: sum(one.gravity == g for one in checked.findings) for g in GRAVITIES}
+    if count["wrong"]:
+        return msg(
+            "mend this first: {wrong} wrong, {doubtful} doubtful",
+            wrong=count["wrong"],
+            doubtful=count["doubtful"],
+        )
+    if count["doubtful"]:
+        return msg(
+            "usable with care: nothing wrong, {doubtful} doubtful", doubtful=count["doubtful"]
+        )
+    return msg("ready to train on: nothing wrong, nothing doubtful")
 
 
 def as_json(checked: Checked) -> str:
@@ -228,7 +241,7 @@ def _pictures(checked: Checked, rgb: Sequence[int], per_class: int) -> dict[str,
     if where is not None:
         places, crs = where
         png = centres_figure(places, checked.index.labels, checked.index.classes, crs)
-        pictures["centres"] = Picture(png, "Map of the tiles' centres by class")
+        pictures["centres"] = Picture(png, msg("Map of the tiles' centres by class"))
     chosen = _telling(checked)
     if chosen:
         pictures["pairs"] = _twins(checked, chosen, rgb)
@@ -244,13 +257,18 @@ def _contact(checked: Checked, rgb: Sequence[int], limits: Float64s, per_class: 
         mine = np.random.default_rng(0).permutation(np.flatnonzero(checked.index.labels == label))
         chosen = mine[:per_class].tolist()
         rows.append(
-            (f"{name}\n{len(mine)} tiles", [_look(checked, i, rgb, limits) for i in chosen])
+            (
+                msg("{name}\n{mine} tiles", name=name, mine=len(mine)),
+                [_look(checked, i, rgb, limits) for i in chosen],
+            )
         )
     return Picture(
         contact_figure(rows),
-        "Some tiles of each class",
-        "Some tiles of each class, in one stretch: 2nd to 98th percentile over all classes. Grey "
-        "has no data.",
+        msg("Some tiles of each class"),
+        msg(
+            "Some tiles of each class, in one stretch: 2nd to 98th percentile over all "
+            "classes. Grey has no data."
+        ),
     )
 
 
@@ -271,17 +289,25 @@ def _twins(checked: Checked, chosen: Sequence[TilePair], rgb: Sequence[int]) -> 
         limits = stretch_limits(*both, rgb)
         looks = [_look(checked, i, rgb, limits) for i in (pair.first, pair.second)]
         pair_classes = {classes[labels[i]] for i in (pair.first, pair.second) if labels[i] >= 0}
-        likeness = f"{' / '.join(sorted(pair_classes))}, {pair.share:.3f}" + (
-            " turned" if pair.turned else ""
-        )
+        likeness = _likeness(sorted(pair_classes), pair)
         files = " = ".join(Path(names[i]).stem for i in (pair.first, pair.second))
         shown.append((looks[0], looks[1], likeness, files))
     return Picture(
         pairs_figure(shown),
-        "Pairs of tiles that look alike",
-        "The pairs that look most alike, conflicts of class first, with the correlation of their "
-        "thumbnails (1 for copies).",
+        msg("Pairs of tiles that look alike"),
+        msg(
+            "The pairs that look most alike, conflicts of class first, with the correlation"
+            " of their thumbnails (1 for copies)."
+        ),
     )
+
+
+def _likeness(classes: Sequence[str], pair: TilePair) -> str:
+    """The classes of a pair, and how much its tiles are alike."""
+    named = " / ".join(classes)
+    if pair.turned:
+        return msg("{classes}, {share:.3f} turned", classes=named, share=pair.share)
+    return msg("{classes}, {share:.3f}", classes=named, share=pair.share)
 
 
 def _outliers(checked: Checked, rgb: Sequence[int], limits: Float64s) -> Picture:
@@ -291,8 +317,8 @@ def _outliers(checked: Checked, rgb: Sequence[int], limits: Float64s) -> Picture
         rows.setdefault(name, []).append(_look(checked, place, rgb, limits))
     return Picture(
         contact_figure(list(rows.items())),
-        "Tiles far from their class",
-        "Tiles whose band means and contrasts lie farthest from their class.",
+        msg("Tiles far from their class"),
+        msg("Tiles whose band means and contrasts lie farthest from their class."),
     )
 
 
@@ -327,19 +353,33 @@ def _page(checked: Checked, pictures: dict[str, Picture], title: str) -> str:
         title=title,
         headline=verdict(checked),
         loses=verdict(checked).startswith("mend"),
-        kind="check",
+        kind=msg("check"),
         keys=(
-            ("Tiles", f"{len(checked.index):,}", f"{side} x {side} px"),
-            ("Classes", str(len(counts)), f"{min(counts.values())} to {max(counts.values())}"),
-            ("Bands", str(len(checked.pack.bands)), str(checked.pack.images.dtype)),
-            ("No data", f"{1 - checked.facts.valid.mean():.1%}", "of all pixels"),
+            (msg("Tiles"), numeral(len(checked.index), ","), msg("{side} x {side} px", side=side)),
+            (
+                msg("Classes"),
+                str(len(counts)),
+                msg(
+                    "{values} to {values_2}",
+                    values=min(counts.values()),
+                    values_2=max(counts.values()),
+                ),
+            ),
+            (msg("Bands"), str(len(checked.pack.bands)), str(checked.pack.images.dtype)),
+            (
+                msg("No data"),
+                numeral(float(1 - checked.facts.valid.mean()), ".1%"),
+                msg("of all pixels"),
+            ),
         ),
     )
-    facts = Facts({"Sensor": checked.sensor.title, "Bands": ", ".join(checked.pack.bands)})
+    facts = Facts(
+        {msg("Sensor"): checked.sensor.title, msg("Bands"): ", ".join(checked.pack.bands)}
+    )
     headings: dict[str, tuple[Block, ...]] = {
-        "Findings": tuple(checked.findings) or ("None.",),
-        "Classes": (_class_table(checked),),
-        "Ranges": (facts, _range_table(checked)),
+        msg("Findings"): tuple(checked.findings) or (msg("None."),),
+        msg("Classes"): (_class_table(checked),),
+        msg("Ranges"): (facts, _range_table(checked)),
         **{_HEADINGS[name]: (picture,) for name, picture in pictures.items()},
     }
     return page_html(
@@ -359,13 +399,15 @@ def _class_table(checked: Checked) -> Table:
         )
         for i, (name, number) in enumerate(_counts(checked).items())
     )
-    return Table(("Class", "Tiles", "Share of tiles", "Pixels without data"), rows)
+    return Table(
+        (msg("Class"), msg("Tiles"), msg("Share of tiles"), msg("Pixels without data")), rows
+    )
 
 
 def _range_table(checked: Checked) -> Table:
     """Percentiles in DN, and what they measure."""
     at = dict(zip(QUANTILES, checked.facts.quantiles, strict=True))
-    shares = ("1 %", "Median", "99 %")
+    shares = ("1 %", msg("Median"), "99 %")
     rows: list[tuple[Cell, ...]] = []
     for i, name in enumerate(checked.pack.bands):
         measured = [
@@ -376,9 +418,16 @@ def _range_table(checked: Checked) -> Table:
             f"{at[q][i]:.4g}" if abs(at[q][i]) < 100 else f"{at[q][i]:.0f}"
             for q in (0.0, 0.01, 0.5, 0.99, 1.0)
         ]
-        rows.append((name, *dn, *measured, checked.sensor.unit(name)))
+        rows.append(
+            (name, *dn, *measured, UNITS.get(checked.sensor.unit(name), checked.sensor.unit(name)))
+        )
     return Table(
-        ("Band", *(f"{q} [DN]" for q in ("Least", *shares, "Most")), *shares, "Measured"),
+        (
+            msg("Band"),
+            *(msg("{q} [DN]", q=q) for q in (msg("Least"), *shares, msg("Most"))),
+            *shares,
+            msg("Measured"),
+        ),
         tuple(rows),
     )
 

@@ -14,6 +14,7 @@ from geotl.data.spatial_splits import Variogram
 from geotl.evaluation.learning_curve import LearningCurve
 from geotl.evaluation.metrics import Interval
 from geotl.evaluation.overfitting import Verdict
+from geotl.language import msg, numeral
 from geotl.reporting.figures import (
     BLUE,
     FAINT,
@@ -32,7 +33,7 @@ Part = Mapping[str, Any]
 
 
 def variogram_figure(
-    variogram: Variogram, block_m: float | None = None, unit: str = "tiles"
+    variogram: Variogram, block_m: float | None = None, unit: str = msg("tiles")
 ) -> bytes:
     """Draw dissimilarity against distance, the fitted model, its range and the side of blocks.
 
@@ -47,17 +48,23 @@ def variogram_figure(
     areas = 12 + 60 * np.sqrt(variogram.pairs / variogram.pairs.max())
     axes.scatter(variogram.lag_m, variogram.gamma, areas, color=BLUE, alpha=0.6, zorder=3)
     axes.axhline(1.0, color=GREY, linewidth=0.8, linestyle=(0, (2, 2)))
-    words = "range" if variogram.reached else "range beyond"
     if variogram.range_m > 0:
-        _mark(axes, variogram.range_m, f"{words} {variogram.range_m:,.0f} m", GREY, 0.06)
+        _mark(axes, variogram.range_m, _range_words(variogram), GREY, 0.06)
     if block_m is not None:
-        _mark(axes, block_m, f"blocks {block_m:,.0f} m", ORANGE, 0.16)
-    plain_axes(axes, f"how unlike {unit} are, by distance")
+        _mark(axes, block_m, msg("blocks {block_m:,.0f} m", block_m=block_m), ORANGE, 0.16)
+    plain_axes(axes, msg("how unlike {unit} are, by distance", unit=unit))
     axes.set(xlim=(0, right), ylim=(0, max(1.1, 1.08 * float(variogram.gamma.max()))))
-    axes.set_xlabel(f"distance between {unit} [m]")
-    axes.set_ylabel("half mean squared difference")
+    axes.set_xlabel(msg("distance between {unit} [m]", unit=unit))
+    axes.set_ylabel(msg("half mean squared difference"))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     return encoded(figure)
+
+
+def _range_words(variogram: Variogram) -> str:
+    """How far tiles are alike, or that this is further than was measured."""
+    if variogram.reached:
+        return msg("range {range_m:,.0f} m", range_m=variogram.range_m)
+    return msg("range beyond {range_m:,.0f} m", range_m=variogram.range_m)
 
 
 def _mark(axes: Axes, place: float, text: str, colour: str, height: float) -> None:
@@ -93,11 +100,11 @@ def learning_curve_figure(curves: Mapping[str, LearningCurve]) -> bytes:
     axes.set_xlim(0.9 * min(ticks), 1.08 * max(ticks))
     if max(ticks) > last:
         axes.axvspan(last, 1.08 * max(ticks), color=FAINT, alpha=0.08, linewidth=0)
-    plain_axes(axes, "accuracy by labels a class")
-    axes.set_xticks(sorted(ticks), [f"{tick:g}" for tick in sorted(ticks)])
+    plain_axes(axes, msg("accuracy by labels a class"))
+    axes.set_xticks(sorted(ticks), [numeral(tick, "g") for tick in sorted(ticks)])
     axes.set_xticks([], minor=True)
-    axes.set_xlabel("labels a class")
-    axes.set_ylabel("overall accuracy, 95 % interval")
+    axes.set_xlabel(msg("labels a class"))
+    axes.set_ylabel(msg("overall accuracy, 95 % interval"))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axes.legend(frameon=False, fontsize=9, labelcolor=INK, loc="lower right")
     return encoded(figure)
@@ -114,7 +121,7 @@ def _extrapolation(axes: Axes, curve: LearningCurve, name: str, colour: str) -> 
         color=colour,
         linewidth=1.6,
         linestyle=(0, (4, 3)),
-        label=f"{name}, extrapolated",
+        label=msg("{name}, extrapolated", name=name),
     )
     for shots, ends in curve.extrapolated_intervals().items():
         axes.plot([shots, shots], ends, color=colour, linewidth=1, alpha=0.6)
@@ -141,7 +148,7 @@ def standing_figure(rows: Sequence[tuple[str, Interval, bool]], target: float | 
         )
         axes.plot(accuracy.value, place, "o", color=colour, markersize=7)
         axes.annotate(
-            f"{accuracy.value:.3f}",
+            numeral(accuracy.value, ".3f"),
             (accuracy.value, place),
             xytext=(0, 6),
             textcoords="offset points",
@@ -155,7 +162,7 @@ def standing_figure(rows: Sequence[tuple[str, Interval, bool]], target: float | 
     _target(axes, target, across=True)
     axes.set_yticks(range(len(rows)), [name for name, _, _ in rows])
     axes.tick_params(axis="y", labelcolor=INK)
-    axes.set_xlabel("accuracy in evaluation mode, 95 % interval")
+    axes.set_xlabel(msg("accuracy in evaluation mode, 95 % interval"))
     axes.xaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     return encoded(figure)
@@ -164,14 +171,14 @@ def standing_figure(rows: Sequence[tuple[str, Interval, bool]], target: float | 
 def epochs_figure(history: Sequence[Part], best: int | None, verdict: Verdict) -> bytes:
     """Draw accuracy and loss by epoch with the target, and where the finished network stands."""
     if not history:
-        return message("No epochs were trained, so there are no curves.")
+        return message(msg("No epochs were trained, so there are no curves."))
     figure = canvas(8.6, 3.5)
     left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
     epochs = [row["epoch"] for row in history]
-    for axes, kind in ((left, "accuracy"), (right, "loss")):
+    for axes, kind in ((left, msg("accuracy")), (right, msg("loss"))):
         for name, colour, label in (
-            ("train", ORANGE, "training, in training mode"),
-            ("val", BLUE, "held out inside the labels"),
+            ("train", ORANGE, msg("training, in training mode")),
+            ("val", BLUE, msg("held out inside the labels")),
         ):
             values = [row.get(f"{name}_{kind}", math.nan) for row in history]
             if np.isfinite(values).any():
@@ -186,10 +193,15 @@ def epochs_figure(history: Sequence[Part], best: int | None, verdict: Verdict) -
                 )
         if best is not None:
             axes.axvline(
-                best, color=GREY, linewidth=1, linestyle=(0, (2, 2)), zorder=1, label="kept epoch"
+                best,
+                color=GREY,
+                linewidth=1,
+                linestyle=(0, (2, 2)),
+                zorder=1,
+                label=msg("kept epoch"),
             )
         plain_axes(axes, kind)
-        axes.set_xlabel("epoch")
+        axes.set_xlabel(msg("epoch"))
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     _finished(left, max(epochs), verdict)
     _target(left, verdict.target)
@@ -209,8 +221,8 @@ def _finished(axes: Axes, last: float, verdict: Verdict) -> None:
     """The finished network's accuracies in evaluation mode, beside the curves."""
     place = last + max(0.6, 0.05 * last)
     for accuracy, colour, name in (
-        (verdict.train, ORANGE, "finished, training tiles"),
-        (verdict.validation, BLUE, "finished, test tiles"),
+        (verdict.train, ORANGE, msg("finished, training tiles")),
+        (verdict.validation, BLUE, msg("finished, test tiles")),
     ):
         ends = [[accuracy.value - accuracy.low], [accuracy.high - accuracy.value]]
         axes.errorbar(
@@ -231,9 +243,9 @@ def head_figure(head: Part, target: float | None) -> bytes:
     figure = canvas(6.4, 3.7)
     axes = figure.add_subplot()
     for name, colour, style, label in (
-        ("train", ORANGE, "-", "training tiles"),
-        ("folds", GREY, DASHES, "held out by folds inside the labels"),
-        ("validation", BLUE, "-", "test tiles"),
+        ("train", ORANGE, "-", msg("training tiles")),
+        ("folds", GREY, DASHES, msg("held out by folds inside the labels")),
+        ("validation", BLUE, "-", msg("test tiles")),
     ):
         known = [(row["setting"], row[name]) for row in path if row.get(name) is not None]
         if known:
@@ -247,24 +259,28 @@ def head_figure(head: Part, target: float | None) -> bytes:
                 label=label,
             )
     folds = any(row.get("folds") is not None for row in path)
-    how = "chosen by log-loss in the folds" if folds else "taken"
+    chosen: str = msg("taken: {setting:g}", setting=head["chosen"])
+    if folds:
+        chosen = msg("chosen by log-loss in the folds: {setting:g}", setting=head["chosen"])
     axes.axvline(
         head["chosen"],
         color=GREY,
         linewidth=1,
         linestyle=(0, (2, 2)),
         zorder=1,
-        label=f"{how}: {head['chosen']:g}",
+        label=chosen,
     )
-    plain_axes(axes, "accuracy, from a head pressed hard to a free one")
+    plain_axes(axes, msg("accuracy, from a head pressed hard to a free one"))
     axes.set_xscale("log")
     if head["kind"] == "discriminant":
         axes.invert_xaxis()
     settings = [row["setting"] for row in path]
-    axes.set_xticks(settings, [f"{setting:g}" for setting in settings])
+    axes.set_xticks(settings, [numeral(setting, "g") for setting in settings])
     axes.set_xticks([], minor=True)
-    what = "shrinkage" if head["kind"] == "discriminant" else "C, inverse penalty"
-    axes.set_xlabel(f"{what}   (regularised \N{RIGHTWARDS ARROW} free)")
+    if head["kind"] == "discriminant":
+        axes.set_xlabel(msg("shrinkage   (regularised → free)"))
+    else:
+        axes.set_xlabel(msg("C, inverse penalty   (regularised → free)"))
     _target(axes, target)
     _percent(axes)
     figure.legend(
@@ -293,7 +309,7 @@ def capacity_figure(parts: Mapping[str, Part]) -> bytes:
             linestyle=DASHES,
             marker=mark,
             markersize=3,
-            label="in training mode",
+            label=msg("in training mode"),
         )
         axes.plot(
             steps,
@@ -302,10 +318,10 @@ def capacity_figure(parts: Mapping[str, Part]) -> bytes:
             linewidth=2,
             marker=mark,
             markersize=3.5,
-            label="in evaluation mode",
+            label=msg("in evaluation mode"),
         )
         plain_axes(axes, name)
-        axes.set_xlabel("step")
+        axes.set_xlabel(msg("step"))
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         axes.set_ylim(-0.02, 1.04)
@@ -316,26 +332,30 @@ def capacity_figure(parts: Mapping[str, Part]) -> bytes:
 def rates_figure(part: Part, own: float) -> bytes:
     """Draw the loss by learning rate, the suggestions, and the recipe's own rate."""
     if not part["rates"]:
-        return message("The loss was not finite at the smallest rate, so there is no curve.")
+        return message(msg("The loss was not finite at the smallest rate, so there is no curve."))
     figure = canvas(6.4, 3.6)
     axes = figure.add_subplot()
     rates, smooth = np.asarray(part["rates"]), np.asarray(part["smooth"])
-    axes.plot(rates, part["loss"], color=FAINT, linewidth=0.8, alpha=0.55, label="each batch")
-    axes.plot(rates, smooth, color=BLUE, linewidth=2, label="smoothed")
+    axes.plot(rates, part["loss"], color=FAINT, linewidth=0.8, alpha=0.55, label=msg("each batch"))
+    axes.plot(rates, smooth, color=BLUE, linewidth=2, label=msg("smoothed"))
     for rate, colour, name in (
-        (part["steepest"], ORANGE, "steepest descent"),
-        (part["tenth"], GREY, "a tenth of the minimum's"),
-        (own, INK, "the recipe's train.lr"),
+        (part["steepest"], ORANGE, msg("steepest descent")),
+        (part["tenth"], GREY, msg("a tenth of the minimum's")),
+        (own, INK, msg("the recipe's train.lr")),
     ):
         if rate is not None:
             axes.axvline(
-                rate, color=colour, linewidth=1.4, linestyle=DASHES, label=f"{name}: {rate:.1e}"
+                rate,
+                color=colour,
+                linewidth=1.4,
+                linestyle=DASHES,
+                label=msg("{name}: {rate:.1e}", name=name, rate=rate),
             )
-    plain_axes(axes, "loss while the learning rate rises")
+    plain_axes(axes, msg("loss while the learning rate rises"))
     axes.set_xscale("log")
     axes.set_ylim(0, 1.08 * float(smooth.max()))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0e}"))
-    axes.set_xlabel("learning rate of the head")
+    axes.set_xlabel(msg("learning rate of the head"))
     figure.legend(
         *axes.get_legend_handles_labels(),
         loc="outside lower center",
@@ -363,7 +383,7 @@ def _target(axes: Axes, target: float | None, *, across: bool = False) -> None:
     draw(target, color=INK, linewidth=1.1, linestyle=(0, (5, 2)), zorder=1)
     place: tuple[float, float] = (target, 1.0) if across else (0.0, target)
     axes.annotate(
-        f"target {target:g}",
+        msg("target {target:g}", target=target),
         place,
         xycoords=("data", "axes fraction") if across else ("axes fraction", "data"),
         xytext=(3, -9) if across else (3, 3),

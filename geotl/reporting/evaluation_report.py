@@ -13,6 +13,7 @@ from geotl.console import aligned
 from geotl.evaluation.evaluate import Evaluation
 from geotl.io.files import write_text
 from geotl.io.tables import TableWriter
+from geotl.language import msg
 from geotl.reporting.figures import calibration_figure, confusion_figure
 from geotl.reporting.html import (
     Picture,
@@ -97,15 +98,15 @@ def _page(
         pictures={
             "confusion": Picture(
                 confusion_figure(result.matrix, result.classes),
-                "Confusion matrix",
-                "Rows are the truth, columns the prediction.",
+                msg("Confusion matrix"),
+                msg("Rows are the truth, columns the prediction."),
             ),
             "calibration": Picture(
                 calibration_figure(result.before, result.after, result.temperature),
-                "Confidence against accuracy",
+                msg("Confidence against accuracy"),
             ),
         },
-        kind="evaluation",
+        kind=msg("evaluation"),
     )
 
 

@@ -11,6 +11,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.lines import Line2D
 
 from geotl.arrays import Bools, Floats, Int64s, UInt8s
+from geotl.language import msg
 from geotl.reporting.figures import (
     FAINT,
     GREY,
@@ -43,7 +44,7 @@ def evidence_figure(
         sure: probabilities of these.
     """
     if not tiles:
-        return message("No tile was classified correctly, so there is nothing to explain.")
+        return message(msg("No tile was classified correctly, so there is nothing to explain."))
     columns = min(3, len(tiles))
     rows = math.ceil(len(tiles) / columns)
     cell, high = 2 * SIDE + 0.3, SIDE + 0.42
@@ -59,10 +60,15 @@ def evidence_figure(
             axes.set_axis_off()
             if place == 0:
                 axes.imshow(tile, interpolation="nearest")
-                _under(axes, shortened(name, 28), f"{share:.0%} sure", FAINT)
+                _under(axes, shortened(name, 28), msg("{share:.0%} sure", share=share), FAINT)
             else:
                 _overlay(axes, tile, fall)
-                _under(axes, "", f"odds fall up to {_times(float(fall.max()))}", FAINT)
+                _under(
+                    axes,
+                    "",
+                    msg("odds fall up to {times}", times=_times(float(fall.max()))),
+                    FAINT,
+                )
     return encoded(figure)
 
 
@@ -89,8 +95,10 @@ def _times(fall: float) -> str:
     ('not at all', '2.7-fold', 'over 1,000-fold')
     """
     if fall <= 0:
-        return "not at all"
-    return "over 1,000-fold" if fall > math.log(1000) else f"{math.exp(fall):.1f}-fold"
+        return msg("not at all")
+    if fall > math.log(1000):
+        return msg("over 1,000-fold")
+    return msg("{times:.1f}-fold", times=math.exp(fall))
 
 
 def _under(axes: Axes, first: str, second: str, colour: str) -> None:
@@ -120,7 +128,7 @@ def embedding_figure(
     plot, where they hide no tile.
     """
     if len(places) < 3:
-        return message("Too few tiles to lay out.")
+        return message(msg("Too few tiles to lay out."))
     figure = canvas(8.4, 5.6)
     axes = figure.add_subplot()
     shown = [k for k in range(len(classes)) if (truth == k).any()]
@@ -129,7 +137,7 @@ def embedding_figure(
             axes, places[truth == k], wrong[truth == k], colours[k], SHAPES[k % len(SHAPES)]
         )
     marks = [_mark(SHAPES[k % len(SHAPES)], colours[k], shortened(classes[k], 24)) for k in shown]
-    marks.append(_mark("o", "none", "incorrect", INK))
+    marks.append(_mark("o", "none", msg("incorrect"), INK))
     plain_axes(axes)
     axes.set(xticks=[], yticks=[], aspect="equal")
     axes.margins(0.05)
@@ -189,7 +197,7 @@ def pairs_figure(
         notes: a remark under each title.
     """
     if not rows:
-        return message("No two classes were mixed up.")
+        return message(msg("No two classes were mixed up."))
     side, names = 1.1, 1.9
     columns = max(map(len, rows))
     width, height = names + columns * (side + 0.08), len(rows) * (side + 0.12)

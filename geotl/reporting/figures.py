@@ -19,12 +19,19 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import (
+    FixedFormatter,
+    FixedLocator,
+    Formatter,
+    MaxNLocator,
+    PercentFormatter,
+)
 from numpy.typing import ArrayLike
 
 from geotl.arrays import Float64s, Int64s, UInt8s
 from geotl.evaluation.evaluate import MIN_TILES, Reliability
 from geotl.io.files import whole_file
+from geotl.language import Message, current, local_number, msg, numeral, translated
 from geotl.reporting.rendering import default_colours, quicklook, stretch_limits
 
 __all__ = [
@@ -62,8 +69,50 @@ def canvas(width_in: float, height_in: float) -> Figure:
     return figure
 
 
+class _Translated(Formatter):
+    """Tick labels in the language of the page: names that are messages, and numbers."""
+
+    def __init__(self, inner: Formatter, *, numbers: bool) -> None:
+        self.inner, self.numbers = inner, numbers
+
+    def set_axis(self, axis: Any) -> None:
+        self.inner.set_axis(axis)
+
+    def set_locs(self, locs: Any) -> None:
+        self.inner.set_locs(locs)
+
+    def get_offset(self) -> str:
+        return self.inner.get_offset()
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return self._local(self.inner(x, pos))
+
+    def format_ticks(self, values: Any) -> list[str]:
+        return [self._local(label) for label in self.inner.format_ticks(values)]
+
+    def _local(self, label: str) -> str:
+        named = isinstance(label, Message) or not self.numbers
+        return translated(label) if named else local_number(label)
+
+
+def _translate(figure: Figure) -> None:
+    """Set every text of a figure in the language of the page."""
+    for text in figure.findobj(Text):
+        text.set_text(translated(text.get_text()))
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            inner = axis.get_major_formatter()
+            if isinstance(inner, _Translated):  # of shared axes
+                continue
+            named = isinstance(inner, FixedFormatter) or getattr(inner, "func", None) is not None
+            named = isinstance(axis.get_major_locator(), FixedLocator) and named
+            axis.set_major_formatter(_Translated(inner, numbers=not named))
+
+
 def encoded(figure: Figure) -> bytes:
     """Encode a figure; no software or date in it, so that equal figures are equal bytes."""
+    if current() != "en":
+        _translate(figure)
     for text in figure.findobj(Text):
         text.set_parse_math(False)  # a class may be called "$5$"
     stream = io.BytesIO()
@@ -96,7 +145,7 @@ def message(text: str, width_in: float = 7.0) -> bytes:
 
 
 def confusion_figure(
-    matrix: ArrayLike, classes: Sequence[str], title: str = "", unit: str = "tiles"
+    matrix: ArrayLike, classes: Sequence[str], title: str = "", unit: str = msg("tiles")
 ) -> bytes:
     """Draw a confusion matrix [K, K]: counts, coloured by their share of the row (the truth).
 
@@ -122,8 +171,8 @@ def confusion_figure(
     axes.grid(which="minor", color=RULE, linewidth=0.6)
     axes.tick_params(which="both", length=0, labelsize=9, labelcolor=INK)
     axes.spines[:].set_color(RULE)
-    axes.set_xlabel("predicted", color=FAINT)
-    axes.set_ylabel(f"truth ({unit})", color=FAINT)
+    axes.set_xlabel(msg("predicted"), color=FAINT)
+    axes.set_ylabel(msg("truth ({unit})", unit=unit), color=FAINT)
     if title:
         axes.set_title(title, fontsize=11, color=INK, fontweight="bold")
     return encoded(figure)
@@ -160,9 +209,9 @@ def curves_figure(history: Sequence[Mapping[str, Any]], best_epoch: int | None =
     is left out. `best_epoch` marks the epoch whose weights were kept.
     """
     wanted = {
-        "loss": ("train_loss", "val_loss"),
-        "accuracy": ("train_accuracy", "val_accuracy"),
-        "learning rate": ("lr",),
+        msg("loss"): ("train_loss", "val_loss"),
+        msg("accuracy"): ("train_accuracy", "val_accuracy"),
+        msg("learning rate"): ("lr",),
     }
     columns = {name: _column(history, name) for names in wanted.values() for name in names}
     panels = {
@@ -171,7 +220,7 @@ def curves_figure(history: Sequence[Mapping[str, Any]], best_epoch: int | None =
     }
     panels = {label: names for label, names in panels.items() if names}
     if not panels:
-        return message("No epochs were trained, so there are no curves.")
+        return message(msg("No epochs were trained, so there are no curves."))
     figure = canvas(0.6 + 3.4 * len(panels), 3.2)
     epochs = _column(history, "epoch")
     for axes, (label, names) in zip(
@@ -199,14 +248,19 @@ def _curve_panel(
             linewidth=2.0 if held_out else 1.6,
             marker="o" if seen.sum() < 15 else "",
             markersize=3.5,
-            label="held out" if held_out else "training",
+            label=msg("held out") if held_out else msg("training"),
         )
     if best_epoch is not None:
         axes.axvline(
-            best_epoch, color=GREY, linewidth=1, linestyle=(0, (2, 2)), zorder=1, label="kept epoch"
+            best_epoch,
+            color=GREY,
+            linewidth=1,
+            linestyle=(0, (2, 2)),
+            zorder=1,
+            label=msg("kept epoch"),
         )
     plain_axes(axes, label)
-    axes.set_xlabel("epoch")
+    axes.set_xlabel(msg("epoch"))
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     if label == "accuracy":
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
@@ -225,7 +279,7 @@ def penalties_figure(
     not be where accuracy is highest.
     """
     if not len(penalties):
-        return message("No penalties were tried, so there is no curve.")
+        return message(msg("No penalties were tried, so there is no curve."))
     figure = canvas(5.4, 3.2)
     axes = figure.add_subplot()
     order = np.argsort(penalties)
@@ -234,7 +288,7 @@ def penalties_figure(
     late = chosen > float(np.median(across))  # its name goes where there is room
     axes.axvline(chosen, color=GREY, linewidth=1, linestyle=(0, (2, 2)))
     axes.annotate(
-        f"chosen by log-loss: {chosen:g}",
+        msg("chosen by log-loss: {chosen:g}", chosen=chosen),
         (chosen, 1.0),
         xycoords=("data", "axes fraction"),
         xytext=(-4 if late else 4, -10),
@@ -244,10 +298,10 @@ def penalties_figure(
         color=FAINT,
     )
     axes.set_xscale("log")
-    axes.set_xticks(across, [f"{value:g}" for value in across])
+    axes.set_xticks(across, [numeral(value, "g") for value in across])
     axes.set_xticks([], minor=True)
     axes.margins(y=0.25)
-    plain_axes(axes, "accuracy in the folds inside the training labels")
+    plain_axes(axes, msg("accuracy in the folds inside the training labels"))
     axes.set_xlabel(name)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=1))
     return encoded(figure)
@@ -270,7 +324,7 @@ def mistakes_figure(
     sure = np.zeros(len(confidence)) if in_order else -np.asarray(confidence, dtype=np.float64)
     order = np.argsort(sure, kind="stable")[:most]
     if not len(order):
-        return message("No mistakes among the test tiles.")
+        return message(msg("No mistakes among the test tiles."))
     columns = min(6, len(order))
     width, height = 1.55 * columns, 2.0 * math.ceil(len(order) / columns)
     figure = canvas(width, height)
@@ -285,7 +339,7 @@ def mistakes_figure(
         lines = (
             shortened(truth[place]),
             f"→ {shortened(predicted[place])}",
-            f"{confidence[place]:.0%} sure",
+            msg("{confidence:.0%} sure", confidence=confidence[place]),
         )
         for line, (text, colour) in enumerate(zip(lines, (INK, ORANGE, FAINT), strict=True)):
             axes.annotate(
@@ -307,6 +361,7 @@ def shortened(name: str, most: int = 21) -> str:
     >>> shortened("HerbaceousVegetationOnSand")
     'HerbaceousVegetation…'
     """
+    name = translated(name)
     return name if len(name) <= most else name[: most - 1] + "…"
 
 
@@ -317,7 +372,7 @@ def baselines_figure(rows: Sequence[tuple[str, float, float, float]], network: s
     thin line carries its value across the others. nan ends are drawn as a dot without a bar.
     """
     if not rows:
-        return message("Nothing was measured.")
+        return message(msg("Nothing was measured."))
     own = network or rows[0][0]
     ordered = sorted(rows, key=lambda row: row[1])
     figure = canvas(7.0, 0.9 + 0.36 * len(rows))
@@ -328,7 +383,7 @@ def baselines_figure(rows: Sequence[tuple[str, float, float, float]], network: s
             axes.plot([low, high], [place, place], color=colour, linewidth=2.2, alpha=0.55)
         axes.plot(value, place, "o", color=colour, markersize=8)
         axes.annotate(
-            f"{value:.3f}",
+            numeral(value, ".3f"),
             (1.01, place),
             xycoords=("axes fraction", "data"),
             va="center",
@@ -342,7 +397,7 @@ def baselines_figure(rows: Sequence[tuple[str, float, float, float]], network: s
     axes.set_yticks(range(len(ordered)), [row[0] for row in ordered])
     axes.tick_params(axis="y", labelcolor=INK, labelsize=9.5)
     axes.set_ylim(-0.6, len(ordered) - 0.4)
-    axes.set_xlabel("overall accuracy, with 95 % interval")
+    axes.set_xlabel(msg("overall accuracy, with 95 % interval"))
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     return encoded(figure)
 
@@ -354,17 +409,17 @@ def calibration_figure(before: Reliability, after: Reliability, temperature: flo
     of tiles in its bin; bins of fewer than MIN_TILES are small and pale.
     """
     figure = canvas(7.0, 3.7)
-    titles = ("as trained", f"temperature {temperature:.2f}")
+    titles = (msg("as trained"), msg("temperature {temperature:.2f}", temperature=temperature))
     panels = figure.subplots(1, 2, sharey=True)
     for axes, title, bins in zip(panels, titles, (before, after), strict=True):
         axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=(0, (3, 3)))
         for few in (True, False):
             _bins(axes, bins, few=few)
-        plain_axes(axes, f"{title}: error {bins.error:.3f}")
-        axes.set(xlim=(-0.06, 1.06), ylim=(-0.06, 1.06), aspect="equal", xlabel="confidence")
+        plain_axes(axes, msg("{title}: error {error:.3f}", title=title, error=bins.error))
+        axes.set(xlim=(-0.06, 1.06), ylim=(-0.06, 1.06), aspect="equal", xlabel=msg("confidence"))
         axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    panels[0].set_ylabel("accuracy")
+    panels[0].set_ylabel(msg("accuracy"))
     return encoded(figure)
 
 

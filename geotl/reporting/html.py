@@ -24,38 +24,39 @@ from geotl.evaluation.metrics import UNLABELLED
 from geotl.evaluation.next_steps import Step
 from geotl.io.files import write_text
 from geotl.io.tables import TableWriter
+from geotl.language import joined, msg, numeral, small
 from geotl.reporting.templates import Cell, render, shown
 
 NAMES = {
-    "overall": ("Overall accuracy", "share of tiles classified correctly"),
-    "balanced": ("Balanced accuracy", "mean recall, every class counting alike"),
-    "kappa": ("Kappa", "agreement beyond chance (Cohen)"),
-    "macro_f1": ("Macro F1", "mean F1, every class counting alike"),
+    "overall": (msg("Overall accuracy"), msg("share of tiles classified correctly")),
+    "balanced": (msg("Balanced accuracy"), msg("mean recall, every class counting alike")),
+    "kappa": (msg("Kappa"), msg("agreement beyond chance (Cohen)")),
+    "macro_f1": (msg("Macro F1"), msg("mean F1, every class counting alike")),
 }
 SECTIONS = {  # id -> heading, in the page's order: what a lab asks first, then the rest
-    "baselines": "Compared with the baselines",
-    "race": "Compared with other methods, on the same folds",
-    "classes": "Which classes fail",
-    "pairs": "Classes mixed up",
-    "mistakes": "Mistakes",
-    "stand": "Where do you stand, and what to do next",
-    "doubtful_labels": "Labels that look like another class",
-    "scores": "Scores",
-    "optimism": "Random and spatial splits",
-    "draws": "Repeated draws",
-    "folds": "From fold to fold",
-    "calibration": "Calibration",
-    "sets": "Prediction sets",
-    "evidence": "What the network looks at",
-    "embedding": "Tiles by likeness",
-    "members": "Members and their weights",
-    "curves": "Training",
-    "rejected": "Labels that gave no chip",
-    "unused": "Labels that gave no pixel",
-    "use": "How to use the model",
-    "facts": "About this run",
-    "weights": "Where the weights come from",
-    "recipe": "The recipe, resolved",
+    "baselines": msg("Compared with the baselines"),
+    "race": msg("Compared with other methods, on the same folds"),
+    "classes": msg("Which classes fail"),
+    "pairs": msg("Classes mixed up"),
+    "mistakes": msg("Mistakes"),
+    "stand": msg("Where do you stand, and what to do next"),
+    "doubtful_labels": msg("Labels that look like another class"),
+    "scores": msg("Scores"),
+    "optimism": msg("Random and spatial splits"),
+    "draws": msg("Repeated draws"),
+    "folds": msg("From fold to fold"),
+    "calibration": msg("Calibration"),
+    "sets": msg("Prediction sets"),
+    "evidence": msg("What the network looks at"),
+    "embedding": msg("Tiles by likeness"),
+    "members": msg("Members and their weights"),
+    "curves": msg("Training"),
+    "rejected": msg("Labels that gave no chip"),
+    "unused": msg("Labels that gave no pixel"),
+    "use": msg("How to use the model"),
+    "facts": msg("About this run"),
+    "weights": msg("Where the weights come from"),
+    "recipe": msg("The recipe, resolved"),
 }
 PICTURES_IN = {  # sections with a picture of another name
     "classes": ("confusion",),
@@ -177,20 +178,20 @@ class ReportContent:
     steps: tuple[Step, ...] = ()
     commands: tuple[tuple[str, str], ...] = ()
     recipe: str = ""
-    kind: str = "report"
+    kind: str = msg("report")
 
 
 def key_figures(result: Evaluation) -> tuple[tuple[str, str, str], ...]:
     """The four figures on top of the page."""
     balanced, kappa = result.intervals["balanced"], result.intervals["kappa"]
     return (
-        ("Overall accuracy", shown(result.overall.value), _ends(result.overall)),
-        ("Balanced accuracy", shown(balanced.value), _ends(balanced)),
-        ("Kappa", shown(kappa.value), _ends(kappa)),
+        (msg("Overall accuracy"), shown(result.overall.value), _ends(result.overall)),
+        (msg("Balanced accuracy"), shown(balanced.value), _ends(balanced)),
+        (msg("Kappa"), shown(kappa.value), _ends(kappa)),
         (
-            "Calibration error",
+            msg("Calibration error"),
             shown(result.after.error),
-            f"{shown(result.before.error)} before scaling",
+            msg("{shown} before scaling", shown=shown(result.before.error)),
         ),
     )
 
@@ -203,13 +204,21 @@ def scores_table(result: Evaluation) -> Table:
         wilson = _ends(result.overall) if key == "overall" else None
         rows.append((name, interval.value, wilson, _ends(interval), meaning))
     return Table(
-        ("Score", "Value", "95 % Wilson", "95 % bootstrap", "What it says"),
+        (
+            msg("Score"),
+            msg("Value"),
+            msg("95 % Wilson"),
+            msg("95 % bootstrap"),
+            msg("What it says"),
+        ),
         tuple(rows),
-        note=f"Tested on {int(result.matrix.sum()):,} tiles that chose nothing.",
+        note=msg("Tested on {sum:,} tiles that chose nothing.", sum=int(result.matrix.sum())),
     )
 
 
-def classes_table(result: Evaluation, colours: Sequence[str] = (), what: str = "Tiles") -> Table:
+def classes_table(
+    result: Evaluation, colours: Sequence[str] = (), what: str = msg("Tiles")
+) -> Table:
     """Precision, recall and F1 of each class, those with few tiles marked with an asterisk."""
     s = result.scores
     rows: list[tuple[Cell, ...]] = []
@@ -218,22 +227,26 @@ def classes_table(result: Evaluation, colours: Sequence[str] = (), what: str = "
         marked = f"{name} *" if name in result.few else name
         rows.append((marked, round(float(s.support[i])), *shares))
     return Table(
-        ("Class", what, "Precision", "Recall", "F1"),
+        (msg("Class"), what, msg("Precision"), msg("Recall"), msg("F1")),
         tuple(rows),
-        note=f"* tested on fewer than 5 {what.lower()}: read with care." if result.few else "",
+        note=msg("* tested on fewer than 5 {what}: read with care.", what=small(what))
+        if result.few
+        else "",
         bar=4,
         swatches=tuple(colours),
     )
 
 
 def baselines_table(
-    result: Evaluation, name: str = "This network", beside: Mapping[str, Interval] | None = None
+    result: Evaluation,
+    name: str = msg("This network"),
+    beside: Mapping[str, Interval] | None = None,
 ) -> Table:
     """The network among the baselines, and what else stands beside it, best first."""
     everyone = {name: result.overall} | dict(beside or {}) | result.rivals
     ranked = sorted(everyone.items(), key=lambda pair: -pair[1].value)
     return Table(
-        ("", "Overall accuracy", "95 % interval", "Difference"),
+        ("", msg("Overall accuracy"), msg("95 % interval"), msg("Difference")),
         tuple(
             (
                 who,
@@ -243,14 +256,15 @@ def baselines_table(
             )
             for who, interval in ranked
         ),
-        note=f"Difference from {name[:1].lower()}{name[1:]} in percentage points, on the same "
-        "tiles.",
+        note=msg(
+            "Difference from {name} in percentage points, on the same tiles.", name=small(name)
+        ),
         strong=[who for who, _ in ranked].index(name),
     )
 
 
 def draws_table(
-    rows: Mapping[str, Mapping[str, Spread]], what: str = "draws of the training labels"
+    rows: Mapping[str, Mapping[str, Spread]], what: str = msg("draws of the training labels")
 ) -> Table:
     """Mean and sd over draws: a row per method, a column per score that any of them has."""
     known = [key for key in NAMES if any(key in spreads for spreads in rows.values())]
@@ -260,7 +274,7 @@ def draws_table(
         tuple(
             (name, *(_mean_sd(spreads.get(key)) for key in known)) for name, spreads in rows.items()
         ),
-        note=f"Mean ± standard deviation over {draws} {what}.",
+        note=msg("Mean ± standard deviation over {draws} {what}.", draws=draws, what=what),
     )
 
 
@@ -274,19 +288,27 @@ def cautions(result: Evaluation) -> tuple[str, ...]:
     texts = []
     better = [name for name, r in result.rivals.items() if r.value > result.overall.value]
     if result.loses:
-        texts.append(f"The network is worse than: {', '.join(better)}. Use that instead.")
+        texts.append(
+            msg("The network is worse than: {names}. Use that instead.", names=joined(better))
+        )
     if result.few:
         texts.append(
-            f"Fewer than 5 test tiles: {', '.join(result.few)}. Their scores say next to nothing."
+            msg(
+                "Fewer than 5 test tiles: {names}. Their scores say next to nothing.",
+                names=joined(result.few),
+            )
         )
     width = result.overall.high - result.overall.low
     if width > 0.15:
         texts.append(
-            f"The accuracy is known to ±{50 * width:.0f} points only; more test tiles "
-            "would narrow it."
+            msg(
+                "The accuracy is known to ±{width:.0f} points only; more test tiles would "
+                "narrow it.",
+                width=50 * width,
+            )
         )
     if result.after.error > result.before.error + 0.01:
-        texts.append("Temperature scaling did not help here: calibration error rose.")
+        texts.append(msg("Temperature scaling did not help here: calibration error rose."))
     return tuple(texts)
 
 
@@ -374,7 +396,7 @@ def _blocks(name: str, content: ReportContent) -> Iterator[Block]:
     keys = (name, *PICTURES_IN.get(name, ()))
     yield from (content.pictures[key] for key in keys if key in content.pictures)
     if name == "stand" and content.steps:
-        yield from ("What to try next, the most promising first:", Steps(content.steps))
+        yield from (msg("What to try next, the most promising first:"), Steps(content.steps))
     if name == "use":
         for purpose, command in content.commands:
             yield from (purpose, Code(command))
@@ -386,19 +408,19 @@ def _blocks(name: str, content: ReportContent) -> Iterator[Block]:
 
 def _points(difference: float) -> str:
     """A difference of shares in percentage points, with its sign."""
-    return f"{100 * difference:+.1f}".replace("-", "−")
+    return numeral(f"{100 * difference:+.1f}".replace("-", "−"))
 
 
 def _ends(interval: Interval) -> str:
     """The ends of an interval, a dash where there are none."""
     if math.isnan(interval.low) or math.isnan(interval.high):
         return "–"
-    return f"{interval.low:.3f} to {interval.high:.3f}"
+    return msg("{low:.3f} to {high:.3f}", low=interval.low, high=interval.high)
 
 
 def _mean_sd(spread: Spread | None) -> str:
     """Mean ± sd, or the mean alone of a single draw."""
     if spread is None:
         return "–"
-    sd = "" if math.isnan(spread.sd) else f" ± {spread.sd:.3f}"
-    return f"{spread.mean:.3f}{sd}"
+    mean = f"{spread.mean:.3f}"
+    return numeral(mean if math.isnan(spread.sd) else f"{mean} ± {spread.sd:.3f}")

@@ -18,6 +18,14 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from geotl.io.files import asset
+from geotl.language import (
+    capital,
+    catalogue,
+    current,
+    numeral,
+    sentence,
+    translated,
+)
 
 HOME = "geotl.reporting"  # whose templates every package can extend
 Cell = str | int | float | None
@@ -39,13 +47,22 @@ def environment(package: str = HOME, *, autoescape: bool = True) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        extensions=["jinja2.ext.i18n"],
+        finalize=lambda value: translated(value) if isinstance(value, str) else value,
+    )
+    created.install_gettext_callables(  # type: ignore[attr-defined]
+        lambda text: catalogue(current()).gettext(text),
+        lambda one, many, n: catalogue(current()).ngettext(one, many, n),
+        newstyle=True,
     )
     created.filters |= {
         "capital": capital,
         "cell": shown,
+        "local": lambda value, spec="": numeral(value, spec),
         "data_url": data_url,
-        "kind": lambda block: type(block).__name__.lower(),
+        "kind": lambda block: "str" if isinstance(block, str) else type(block).__name__.lower(),
         "sentence": sentence,
+        "spoken": translated,
     }
     created.tests["colour"] = is_colour
     created.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
@@ -69,7 +86,7 @@ def render(template: str, package: str = HOME, **values: Any) -> str:
     >>> "<h1>&lt;b&gt;</h1>" in page, "{{ 7 * 7 }}" in page
     (True, True)
     """
-    given = {"style": style(), "script": ""} | values
+    given = {"style": style(), "script": "", "language": current()} | values
     given["policy"] = policy(given["script"])
     return environment(package).get_template(template).render(given)
 
@@ -107,24 +124,6 @@ def data_url(content: bytes, kind: str = "png") -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
-def capital(text: str) -> str:
-    """A text with a capital letter first.
-
-    >>> capital("overall accuracy 0.850")
-    'Overall accuracy 0.850'
-    """
-    return text[:1].upper() + text[1:]
-
-
-def sentence(text: str) -> str:
-    """A sentence with its capital letter and full stop.
-
-    >>> sentence("labels are few")
-    'Labels are few.'
-    """
-    return f"{capital(text.strip())}."
-
-
 def is_colour(text: object) -> bool:
     """Whether a text is #rrggbb, which may stand in a style.
 
@@ -143,5 +142,5 @@ def shown(value: Cell) -> str:
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return "–"
     if isinstance(value, float):
-        return f"{value:.3f}"
-    return f"{value:,}" if isinstance(value, int) else value
+        return numeral(value, ".3f")
+    return numeral(value, ",") if isinstance(value, int) else value

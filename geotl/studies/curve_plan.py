@@ -14,7 +14,9 @@ from geotl.errors import DataError
 from geotl.evaluation.learning_curve import LearningCurve, gain, learning_curve, more_labels
 from geotl.experiments.draws import Draw
 from geotl.experiments.recipe import Recipe
+from geotl.experiments.results import ADDITIONS
 from geotl.io.tables import TableWriter
+from geotl.language import msg
 
 SIZES = (2, 5, 10, 20, 50, 100, 200)
 HEADER = ("curve", "labels_per_class", "kind", "mean", "sd", "low", "high", "draws")
@@ -106,8 +108,7 @@ def curve_lines(curves: Mapping[str, LearningCurve]) -> list[str]:
         lines += [*extrapolated_lines(curve), *([f"  {sentence}"] if sentence else [])]
     base, *others = curves
     for name in others:
-        what = name.removeprefix("with ")
-        what = what if what != name else f"{name} over {base}"
+        what = ADDITIONS.get(name) or msg("{name} over {base}", name=name, base=base)
         lines += gain_lines(curves[base], curves[name], what)
     return lines
 
@@ -133,9 +134,17 @@ def gain_lines(alone: LearningCurve, both: LearningCurve, what: str) -> list[str
     lines = []
     for column, size in enumerate(alone.shots):
         gained, word = gain(alone.draws[:, column], both.draws[:, column])
+        values = {"what": what, "size": size, "gain": gained.value, "word": word}
+        if not math.isfinite(gained.low):
+            lines.append(msg("{what} at {size:g} labels per class: {gain:+.3f}, {word}", **values))
+            continue
         lines.append(
-            f"{what} at {size:g} labels per class: {gained.value:+.3f}"
-            f"{_ends((gained.low, gained.high))}, {word}"
+            msg(
+                "{what} at {size:g} labels per class: {gain:+.3f} [{low:.3f}, {high:.3f}], {word}",
+                **values,
+                low=gained.low,
+                high=gained.high,
+            )
         )
     return lines
 

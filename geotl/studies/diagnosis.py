@@ -39,6 +39,7 @@ from geotl.experiments.recipe import Recipe, dump, written_text
 from geotl.experiments.run_folder import open_run
 from geotl.io.locks import locked
 from geotl.io.records import finished_record, write_record
+from geotl.language import msg
 from geotl.models.backbone import batchnorm_use
 from geotl.models.classifier import TileClassifier
 from geotl.models.device import choose_device, describe
@@ -257,7 +258,9 @@ def _separable(experiment: Experiment, draw: Draw, progress: Progress) -> Overfi
 def rate_range(experiment: Experiment, draw: Draw, extent: Extent, progress: Progress) -> RateSweep:
     """The range test of the recipe's own training; of a probe, why there is none."""
     if experiment.recipe.strategy == "probe":
-        return RateSweep(None, "a probe has no learning rate: its head is solved for, not trained")
+        return RateSweep(
+            None, msg("a probe has no learning rate: its head is solved for, not trained")
+        )
     base, report = build_network(experiment, draw)
     plan = make_plan(replace(experiment, quiet=True), report, draw)
     samples, rows, features = experiment.samples, draw.split.train, feature_source(experiment)
@@ -441,12 +444,18 @@ def concluded(
         more_tiles=tested < setup.all_test,
     )
     facts = {
-        "Recipe": recipe.name,
-        "Strategy": recipe.strategy,
-        "Training tiles": f"{len(setup.draw.split.train):,}; accuracy of {standing.train[1]:,}",
-        "Validation tiles": f"{tested:,} of {setup.all_test:,} test tiles",
-        "Device": describe(choose_device(), recipe.train.precision),
-        "Seed": str(recipe.seed),
+        msg("Recipe"): recipe.name,
+        msg("Strategy"): recipe.strategy,
+        msg("Training tiles"): msg(
+            "{train:,}; accuracy of {train_2:,}",
+            train=len(setup.draw.split.train),
+            train_2=standing.train[1],
+        ),
+        msg("Validation tiles"): msg(
+            "{tested:,} of {all_test:,} test tiles", tested=tested, all_test=setup.all_test
+        ),
+        msg("Device"): describe(choose_device(), recipe.train.precision),
+        msg("Seed"): str(recipe.seed),
     }
     return Diagnosis(
         title=recipe.title or recipe.name,

@@ -9,9 +9,10 @@ from pathlib import Path
 from geotl.evaluation.evaluate import plain
 from geotl.evaluation.metrics import Interval, wilson
 from geotl.evaluation.next_steps import Step
-from geotl.evaluation.overfitting import Verdict, shown
-from geotl.evaluation.regularisers import Regulariser
+from geotl.evaluation.overfitting import Verdict
+from geotl.evaluation.regularisers import STATES, Regulariser
 from geotl.io.files import json_text, write_text
+from geotl.language import msg, numeral, sentence, stored
 from geotl.reporting.curve_figures import (
     capacity_figure,
     epochs_figure,
@@ -32,12 +33,11 @@ from geotl.reporting.html import (
     Table,
     page_html,
 )
-from geotl.reporting.templates import sentence
 from geotl.studies.measurements import Measurements, OverfitCheck, RateSweep, Standing
 
 JSON_NAME, PAGE_NAME = "diagnosis.json", "diagnosis.html"
-STAND, NEXT = "Where do you stand", "What to try next"  # headings
-MORE_LABELS, RECIPE = "What more labels bring", "The recipe, resolved"
+STAND, NEXT = msg("Where do you stand"), msg("What to try next")  # headings
+MORE_LABELS, RECIPE = msg("What more labels bring"), msg("The recipe, resolved")
 
 
 @dataclass(frozen=True)
@@ -71,13 +71,33 @@ class Diagnosis:
     @property
     def first_stage(self) -> str:
         """Stage one of the lecture, and the gap before and after regularising, in a sentence."""
-        own = self.parts.own
-        before = own.accuracy - own.validated.value
-        return (
-            f"stage 1, every regulariser off: training accuracy {own.accuracy:.3f} on "
-            f"{own.tiles} tiles{_against(own.accuracy, self.verdict.target)}; gap "
-            f"{100 * before:+.1f} points, {100 * self.verdict.gap.value:+.1f} with the recipe's "
-            "regularisers"
+        own, target = self.parts.own, self.verdict.target
+        values = {
+            "accuracy": own.accuracy,
+            "tiles": own.tiles,
+            "before": 100 * (own.accuracy - own.validated.value),
+            "gap": 100 * self.verdict.gap.value,
+        }
+        if target is None:
+            return msg(
+                "stage 1, every regulariser off: training accuracy {accuracy:.3f} on {tiles} "
+                "tiles; "
+                "gap {before:+.1f} points, {gap:+.1f} with the recipe's regularisers",
+                **values,
+            )
+        if own.accuracy >= target:
+            return msg(
+                "stage 1, every regulariser off: training accuracy {accuracy:.3f} on {tiles} "
+                "tiles, "
+                "which reaches the target; gap {before:+.1f} points, {gap:+.1f} with the recipe's "
+                "regularisers",
+                **values,
+            )
+        return msg(
+            "stage 1, every regulariser off: training accuracy {accuracy:.3f} on {tiles} tiles, "
+            "BELOW "
+            "the target; gap {before:+.1f} points, {gap:+.1f} with the recipe's regularisers",
+            **values,
         )
 
 
@@ -87,43 +107,69 @@ def lines(diagnosis: Diagnosis) -> list[str]:
     text = [
         diagnosis.verdict.line(),
         f"  because {diagnosis.verdict.because}",
-        capacity_line(diagnosis.parts.noise, "64 tiles of noise"),
+        f"capacity: {capacity_words(diagnosis.parts.noise)}",
         diagnosis.first_stage,
         f"regularisers on: {', '.join(on) or 'none'}",
-        rate_line(diagnosis.parts.rates, diagnosis.lr),
+        f"learning rate: {rate_words(diagnosis.parts.rates, diagnosis.lr)}",
         "next, the most promising first:",
     ]
     return text + [f"  {n}. {step.line()}" for n, step in enumerate(diagnosis.steps, 1)]
 
 
-def capacity_line(part: OverfitCheck, what: str) -> str:
-    """Whether all tiles were fitted, in a line."""
+def capacity_words(part: OverfitCheck) -> str:
+    """Whether all tiles of noise were fitted."""
     if not part.steps:
-        done = "are separated" if part.accuracy == 1 else "are not separated"
-        return (
-            f"capacity: {what} with random labels {done} by a free linear head on the frozen "
-            f"features (accuracy {part.accuracy:.3f})"
-        )
-    text = f"accuracy {part.accuracy:.3f} in evaluation mode after {part.steps} steps"
+        return _separated_words(part.accuracy)
+    values = {"accuracy": part.accuracy, "steps": part.steps}
+    words = msg(
+        "64 tiles of noise with random labels NOT all fitted: too few steps, or too little "
+        "capacity, accuracy {accuracy:.3f} in evaluation mode after {steps} steps",
+        **values,
+    )
     if part.accuracy == 1:
-        word = "all fitted"
-    else:
-        word = "NOT all fitted: too few steps, or too little capacity"
+        words = msg(
+            "64 tiles of noise with random labels all fitted, accuracy {accuracy:.3f} in "
+            "evaluation mode after {steps} steps",
+            **values,
+        )
     early = part.looked_perfect
-    trap = f"; in training mode it looked perfect at step {early} already" if early else ""
-    return f"capacity: {what} with random labels {word}, {text}{trap}"
+    if not early:
+        return words
+    return msg(
+        "{words}; in training mode it looked perfect at step {early} already",
+        words=words,
+        early=early,
+    )
 
 
-def rate_line(part: RateSweep, own: float) -> str:
-    """What the range test suggests, in a line."""
+def _separated_words(accuracy: float) -> str:
+    """Whether a linear head separates noise."""
+    if accuracy == 1:
+        return msg(
+            "64 tiles of noise with random labels are separated by a free linear head on the "
+            "frozen features (accuracy {accuracy:.3f})",
+            accuracy=accuracy,
+        )
+    return msg(
+        "64 tiles of noise with random labels are not separated by a free linear head on the "
+        "frozen features (accuracy {accuracy:.3f})",
+        accuracy=accuracy,
+    )
+
+
+def rate_words(part: RateSweep, own: float) -> str:
+    """What the range test suggests."""
     rates = part.found
     if rates is None:
-        return f"learning rate: {part.none}"
+        return stored(part.none)
     if rates.steepest is None:
-        return f"learning rate: the loss never fell: no suggestion; the recipe has {own:g}"
-    return (
-        f"learning rate: steepest descent at {rates.steepest:.1e}, a tenth of the minimum's "
-        f"{rates.tenth:.1e}; the recipe has {own:g}"
+        return msg("the loss never fell: no suggestion; the recipe has {own:g}", own=own)
+    return msg(
+        "steepest descent at {steepest:.1e}, a tenth of the minimum's {tenth:.1e}; the recipe has "
+        "{own:g}",
+        steepest=rates.steepest,
+        tenth=rates.tenth,
+        own=own,
     )
 
 
@@ -158,42 +204,44 @@ def _pictures(diagnosis: Diagnosis) -> dict[str, Picture]:
     """The figures, by the section they stand in."""
     own, standing = diagnosis.parts.own, diagnosis.parts.standing
     rows = [
-        ("training tiles", diagnosis.verdict.train, True),
-        ("test tiles", diagnosis.verdict.validation, False),
-        ("all off: training tiles", _share(own.accuracy, own.tiles), True),
-        ("all off: test tiles", own.validated, False),
+        (msg("training tiles"), diagnosis.verdict.train, True),
+        (msg("test tiles"), diagnosis.verdict.validation, False),
+        (msg("all off: training tiles"), _share(own.accuracy, own.tiles), True),
+        (msg("all off: test tiles"), own.validated, False),
     ]
     pictures = {
         "standing": Picture(
             standing_figure(rows, diagnosis.verdict.target),
-            "Accuracies against the target",
-            "The recipe as it is, and below it stage 1: every regulariser off.",
+            msg("Accuracies against the target"),
+            msg("The recipe as it is, and below it stage 1: every regulariser off."),
         ),
         "curves": _curves(standing, diagnosis.verdict),
     }
     fits = {
-        "64 tiles of noise, random labels": diagnosis.parts.noise.to_dict(),
-        "your training tiles": own.to_dict(),
+        msg("64 tiles of noise, random labels"): diagnosis.parts.noise.to_dict(),
+        msg("your training tiles"): own.to_dict(),
     }
     if own.steps:
         pictures["capacity"] = Picture(
             capacity_figure(fits),
-            "Tiles fitted on purpose",
-            "Only evaluation mode counts: in training mode, batch normalisation standardises each "
-            "batch by itself and flatters the network. The dashed line is read before each step, "
-            "as a training log is.",
+            msg("Tiles fitted on purpose"),
+            msg(
+                "Only evaluation mode counts: in training mode, batch normalisation "
+                "standardises each batch by itself and flatters the network. The dashed line is"
+                " read before each step, as a training log is."
+            ),
         )
     if diagnosis.parts.rates.found is not None:
         pictures["rates"] = Picture(
             rates_figure(diagnosis.parts.rates.to_dict(), diagnosis.lr),
-            "Learning-rate range test",
-            "One batch a rate, on a copy of the network.",
+            msg("Learning-rate range test"),
+            msg("One batch a rate, on a copy of the network."),
         )
     if diagnosis.curve:
         pictures["labels"] = Picture(
             diagnosis.curve[0],
-            "Accuracy by labels a class",
-            "All sizes of a draw are tested on the same tiles.",
+            msg("Accuracy by labels a class"),
+            msg("All sizes of a draw are tested on the same tiles."),
         )
     return pictures
 
@@ -203,38 +251,43 @@ def _curves(standing: Standing, verdict: Verdict) -> Picture:
     if standing.head is not None:
         return Picture(
             head_figure(standing.to_dict()["head"], verdict.target),
-            "Accuracy by setting of the head",
-            "A probe has no epochs. Its curve runs from a head that is pressed hard (underfits) to "
-            "a free one (may overfit). The folds inside the labels choose, by least log-loss after "
-            "temperature scaling, of which accuracy is a coarse picture; the test tiles only "
-            "show.",
+            msg("Accuracy by setting of the head"),
+            msg(
+                "A probe has no epochs. Its curve runs from a head that is pressed hard "
+                "(underfits) to a free one (may overfit). The folds inside the labels choose, "
+                "by least log-loss after temperature scaling, of which accuracy is a coarse "
+                "picture; the test tiles only show."
+            ),
         )
     return Picture(
         epochs_figure(standing.history or [], standing.best_epoch, verdict),
-        "Learning curves",
-        "The training line is read while training: with augmentation and dropout on, and weights "
-        "still changing, so it may lie below the held-out one. The diamonds are the finished "
-        "network in evaluation mode; the verdict rests on these.",
+        msg("Learning curves"),
+        msg(
+            "The training line is read while training: with augmentation and dropout on, "
+            "and weights still changing, so it may lie below the held-out one. The diamonds"
+            " are the finished network in evaluation mode; the verdict rests on these."
+        ),
     )
 
 
 def page(diagnosis: Diagnosis, pictures: Mapping[str, Picture]) -> str:
     """The whole diagnosis as one self-contained page."""
-    rates = rate_line(diagnosis.parts.rates, diagnosis.lr).removeprefix("learning rate: ")
+    rates = rate_words(diagnosis.parts.rates, diagnosis.lr)
     every = [
         Section("stand", STAND, (*stand_words(diagnosis.verdict), pictures["standing"])),
         Section("next", NEXT, (Steps(diagnosis.steps),)),
-        Section("capacity", "Can it overfit at all?", _capacity(diagnosis, pictures)),
-        Section("curves", "Learning curves", (pictures["curves"],)),
-        Section("rates", "Learning rate", (sentence(rates), *_picture(pictures, "rates"))),
+        Section("capacity", msg("Can it overfit at all?"), _capacity(diagnosis, pictures)),
+        Section("curves", msg("Learning curves"), (pictures["curves"],)),
+        Section("rates", msg("Learning rate"), (sentence(rates), *_picture(pictures, "rates"))),
         Section(
             "regularisers",
-            "Regularisers: what is on, what is off",
+            msg("Regularisers: what is on, what is off"),
             (regularisers_table(diagnosis.regularisers),),
         ),
     ]
     if diagnosis.curve:
-        sentences = [sentence(line) for line in diagnosis.curve[1][-2:]]
+        last = [line.strip() for line in diagnosis.curve[1][-2:]]
+        sentences = [sentence(stored(line)) for line in last if not line[0].isdigit()]
         every.append(Section("labels", MORE_LABELS, (pictures["labels"], *sentences)))
     return page_html(_top(diagnosis), [*every, *last_sections(diagnosis.facts, diagnosis.recipe)])
 
@@ -242,7 +295,7 @@ def page(diagnosis: Diagnosis, pictures: Mapping[str, Picture]) -> str:
 def last_sections(facts: Mapping[str, str], recipe: str) -> list[Section]:
     """What stands at the end of a diagnosis: facts and the recipe."""
     return [
-        Section("facts", "How it was measured", (Facts(facts),)),
+        Section("facts", msg("How it was measured"), (Facts(facts),)),
         Section("recipe", RECIPE, (Code(recipe, long=True),)),
     ]
 
@@ -254,17 +307,21 @@ def _picture(pictures: Mapping[str, Picture], name: str) -> tuple[Picture, ...]:
 
 def _top(diagnosis: Diagnosis) -> ReportContent:
     verdict, own = diagnosis.verdict, diagnosis.parts.own
-    target = "none stated" if verdict.target is None else f"{verdict.target:.3f}"
+    target = msg("none stated") if verdict.target is None else numeral(verdict.target, ".3f")
     return ReportContent(
         title=diagnosis.title,
         headline=verdict.headline,
-        kind="diagnosis",
+        kind=msg("diagnosis"),
         loses=verdict.word in ("under", "over"),
         keys=(
-            ("Training accuracy", f"{verdict.train.value:.3f}", ends(verdict.train)),
-            ("Validation accuracy", f"{verdict.validation.value:.3f}", ends(verdict.validation)),
-            ("Target", target, "evaluate.target"),
-            ("Stage 1, all off", f"{own.accuracy:.3f}", "training accuracy"),
+            (msg("Training accuracy"), numeral(verdict.train.value, ".3f"), ends(verdict.train)),
+            (
+                msg("Validation accuracy"),
+                numeral(verdict.validation.value, ".3f"),
+                ends(verdict.validation),
+            ),
+            (msg("Target"), target, "evaluate.target"),
+            (msg("Stage 1, all off"), numeral(own.accuracy, ".3f"), msg("training accuracy")),
         ),
     )
 
@@ -272,35 +329,43 @@ def _top(diagnosis: Diagnosis) -> ReportContent:
 def stand_words(verdict: Verdict) -> tuple[str, Note]:
     """What a verdict rests on, in words."""
     return sentence(verdict.because), Note(
-        "Both accuracies are read in evaluation mode. An accuracy counts as on one "
-        "side of the target only when its whole 95 % interval (Wilson) is. A recipe changed "
-        "because of the test tiles has in part been fitted to them: keep some apart for the "
-        "figure that you publish."
+        msg(
+            "Both accuracies are read in evaluation mode. An accuracy counts as on one side"
+            " of the target only when its whole 95 % interval (Wilson) is. A recipe changed"
+            " because of the test tiles has in part been fitted to them: keep some apart "
+            "for the figure that you publish."
+        )
     )
 
 
 def regularisers_table(regularisers: Sequence[Regulariser]) -> Table:
     """Regularisers with their state."""
-    rows = tuple((one.name, one.kind, one.state, one.setting) for one in regularisers)
+    rows = tuple(
+        (one.name, STATES[one.kind], STATES[one.state], one.setting) for one in regularisers
+    )
     return Table(
-        ("Regulariser", "Kind", "State", "The recipe says"),
+        (msg("Regulariser"), msg("Kind"), msg("State"), msg("The recipe says")),
         rows,
-        note="Explicit: meant to regularise. Implicit: meant for something else, and regularises "
-        "on the side.",
+        note=msg(
+            "Explicit: meant to regularise. Implicit: meant for something else, and "
+            "regularises on the side."
+        ),
     )
 
 
 def _capacity(diagnosis: Diagnosis, pictures: Mapping[str, Picture]) -> tuple[Block, ...]:
     """Whether the network can learn its training tiles without any regulariser."""
-    what = capacity_line(diagnosis.parts.noise, "64 tiles of noise").removeprefix("capacity: ")
-    probe = (
-        "The network is a frozen probe: the question is only whether a linear head on its "
-        "features can separate the tiles. With more features than tiles it nearly always can, so "
-        "a pass says little, and a failure much."
+    what = capacity_words(diagnosis.parts.noise)
+    probe = msg(
+        "The network is a frozen probe: the question is only whether a linear head on "
+        "its features can separate the tiles. With more features than tiles it nearly "
+        "always can, so a pass says little, and a failure much."
     )
     return (
-        "First overfit, then regularise: a network that cannot learn its training tiles with "
-        "every regulariser off will not learn them with regularisers on.",
+        msg(
+            "First overfit, then regularise: a network that cannot learn its training tiles"
+            " with every regulariser off will not learn them with regularisers on."
+        ),
         sentence(what),
         sentence(diagnosis.first_stage),
         *([probe] if diagnosis.strategy == "probe" else []),
@@ -314,10 +379,6 @@ def _share(accuracy: float, tiles: int) -> Interval:
 
 def ends(accuracy: Interval) -> str:
     """The interval of an accuracy, as key figures show it."""
-    return shown(accuracy).partition(" ")[2].strip("[]").replace(",", " to")
-
-
-def _against(accuracy: float, target: float | None) -> str:
-    if target is None:
+    if accuracy.low == accuracy.high:
         return ""
-    return ", which reaches the target" if accuracy >= target else ", BELOW the target"
+    return msg("{low:.3f} to {high:.3f}", low=accuracy.low, high=accuracy.high)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from geotl.console import Log, ProgressLine, complain, silent
 from geotl.data import splits
 from geotl.data.samples import Samples
 from geotl.errors import DataError
-from geotl.evaluation.learning_curve import LearningCurve
+from geotl.evaluation.learning_curve import LearningCurve, learning_curve
 from geotl.experiments.build import open_experiment
 from geotl.experiments.compare import fit_draw, logits_of_test, unlabelled_head, with_what
 from geotl.experiments.draws import Draw, with_shots
@@ -26,6 +27,7 @@ from geotl.experiments.run_folder import RECIPE
 from geotl.io.cache_entries import CHECKSUMS, fault_of, write_checksums
 from geotl.io.files import write_text
 from geotl.io.locks import lock_path, locked
+from geotl.language import msg, stored
 from geotl.reporting.curve_figures import learning_curve_figure
 from geotl.reporting.figures import write_png
 from geotl.studies.curve_plan import (
@@ -39,7 +41,7 @@ from geotl.studies.curve_plan import (
 
 DRAWS = 10
 TABLE, DRAWN, FIGURE = "curve.csv", "draws.csv", "curve.png"
-LABELS = "labels alone"
+LABELS = msg("labels alone")
 
 
 @locked
@@ -112,7 +114,21 @@ def kept_curve(recipe: Recipe, folder: Path, *, quiet: bool) -> tuple[bytes, tup
         write_text(folder / "lines.txt", "\n".join(lines))
         write_checksums(folder)
     lines = (folder / "lines.txt").read_text(encoding="utf-8").splitlines()
-    return (folder / FIGURE).read_bytes(), tuple(lines)
+    figure = learning_curve_figure(read_curves(folder / DRAWN))  # in the page's language
+    return figure, tuple(lines)
+
+
+def read_curves(table: Path) -> dict[str, LearningCurve]:
+    """Curves from the table of every accuracy measured."""
+    values: dict[str, dict[float, list[float]]] = {}
+    with table.open(encoding="utf-8", newline="") as stream:
+        for row in csv.DictReader(stream):
+            sizes = values.setdefault(row["curve"], {})
+            sizes.setdefault(float(row["labels_per_class"]), []).append(float(row["accuracy"]))
+    return {
+        stored(name): learning_curve(list(sizes), np.array(list(sizes.values())).T)
+        for name, sizes in values.items()
+    }
 
 
 def _draws(recipe: Recipe, asked: int | None) -> int:

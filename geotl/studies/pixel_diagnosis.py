@@ -17,6 +17,7 @@ from geotl.experiments.pixel_report import PixelOutcome
 from geotl.experiments.pixels import conclude, fit_on, open_pixels, score_folds, score_random
 from geotl.experiments.recipe import Recipe, dump
 from geotl.experiments.run_folder import open_run
+from geotl.language import msg
 from geotl.studies.learning_curve import kept_curve
 from geotl.training.pixel_fusion import since
 
@@ -67,10 +68,13 @@ class PixelDiagnosis:
         race = self.outcome.race
         linear = [name for name in self.training if name.startswith(("discriminant", "logistic"))]
         best = max(linear, key=lambda name: race[name].value)
-        return (
-            "forests reproduce their training labels nearly always, so the gap of the fused model "
-            f"is large whatever the labels; {best} has {self.training[best]:.3f} on its training "
-            f"labels and {race[best].value:.3f} in the folds"
+        return msg(
+            "forests reproduce their training labels nearly always, so the gap of the fused"
+            " model is large whatever the labels; {best} has {training:.3f} on its training"
+            " labels and {value:.3f} in the folds",
+            best=best,
+            training=self.training[best],
+            value=race[best].value,
         )
 
 

@@ -13,6 +13,7 @@ from geotl.experiments.pixel_page import folds_table
 from geotl.experiments.pixel_report import FUSED
 from geotl.experiments.recipe import written_text
 from geotl.io.files import json_text, write_text
+from geotl.language import msg, numeral, sentence, stored
 from geotl.reporting import figures
 from geotl.reporting.curve_figures import standing_figure
 from geotl.reporting.html import (
@@ -25,7 +26,6 @@ from geotl.reporting.html import (
     classes_table,
     page_html,
 )
-from geotl.reporting.templates import sentence
 from geotl.studies.diagnosis_report import (
     JSON_NAME,
     MORE_LABELS,
@@ -78,28 +78,28 @@ def _pictures(diagnosis: PixelDiagnosis) -> dict[str, Picture]:
     """The figures, by the section in which they stand."""
     outcome, verdict, result = diagnosis.outcome, diagnosis.verdict, diagnosis.outcome.evaluation
     rows = [
-        ("training labels", verdict.train, True),
-        ("test labels, folds by place", verdict.validation, False),
+        (msg("training labels"), verdict.train, True),
+        (msg("test labels, folds by place"), verdict.validation, False),
     ]
     if outcome.random is not None:
-        rows.append(("test labels, random split", outcome.random.accuracy, False))
+        rows.append((msg("test labels, random split"), outcome.random.accuracy, False))
     pictures = {
         "standing": Picture(
             standing_figure(rows, verdict.target),
-            "Accuracies of the fused model",
-            "Intervals are Wilson's for training labels, else of the block bootstrap.",
+            msg("Accuracies of the fused model"),
+            msg("Intervals are Wilson's for training labels, else of the block bootstrap."),
         ),
         "confusion": Picture(
-            figures.confusion_figure(result.matrix, result.classes, unit="labels"),
-            "Confusion matrix",
-            "Rows are the truth, columns the predictions; each label counts once.",
+            figures.confusion_figure(result.matrix, result.classes, unit=msg("labels")),
+            msg("Confusion matrix"),
+            msg("Rows are the truth, columns the predictions; each label counts once."),
         ),
     }
     if diagnosis.curve:
         pictures["labels"] = Picture(
             diagnosis.curve[0],
-            "Accuracy by labels a class",
-            "All sizes of a fold are tested on the same labels.",
+            msg("Accuracy by labels a class"),
+            msg("All sizes of a fold are tested on the same labels."),
         )
     return pictures
 
@@ -109,18 +109,16 @@ def page(diagnosis: PixelDiagnosis, pictures: Mapping[str, Picture]) -> str:
     outcome = diagnosis.outcome
     stand = [sentence(text) for text in (diagnosis.verdict.because, diagnosis.memory_words())]
     random = [outcome.random.words()] if outcome.random else []
-    trust = [
-        text.rstrip(".") for text in (*random, *outcome.warnings(), *diagnosis.findings.missing)
-    ]
+    trust = [*random, *outcome.warnings(), *diagnosis.findings.missing]
     pairs = [sentence(pair.words()) for pair in diagnosis.findings.pairs]
-    classes = classes_table(outcome.evaluation, outcome.colours, "Labels")
+    classes = classes_table(outcome.evaluation, outcome.colours, msg("Labels"))
     every: list[tuple[str, str, Sequence[Block]]] = [
         ("stand", STAND, [*stand, pictures["standing"]]),
         ("next", NEXT, [Steps(diagnosis.steps)]),
-        ("classes", "Class by class", [classes, *pairs, pictures["confusion"]]),
-        ("methods", "Training labels and test labels", [methods_table(diagnosis)]),
-        ("trust", "How far the accuracy can be believed", [*map(sentence, trust)]),
-        ("folds", "From fold to fold", [folds_table(outcome)]),
+        ("classes", msg("Class by class"), [classes, *pairs, pictures["confusion"]]),
+        ("methods", msg("Training labels and test labels"), [methods_table(diagnosis)]),
+        ("trust", msg("How far the accuracy can be believed"), [*map(sentence, trust)]),
+        ("folds", msg("From fold to fold"), [folds_table(outcome)]),
         ("labels", MORE_LABELS, _curve(diagnosis, pictures)),
     ]
     sections = [Section(name, heading, tuple(blocks)) for name, heading, blocks in every if blocks]
@@ -142,10 +140,12 @@ def methods_table(diagnosis: PixelDiagnosis) -> Table:
         for name in order
     )
     return Table(
-        ("", "Training labels", "Test labels", "Gap"),
+        ("", msg("Training labels"), msg("Test labels"), msg("Gap")),
         rows,
-        note="Of all folds together; each label counts once. A forest reproduces its training "
-        "labels nearly always, so that its gap says little.",
+        note=msg(
+            "Of all folds together; each label counts once. A forest reproduces its "
+            "training labels nearly always, so that its gap says little."
+        ),
         strong=order.index(FUSED),
     )
 
@@ -156,28 +156,28 @@ def _curve(diagnosis: PixelDiagnosis, pictures: Mapping[str, Picture]) -> list[B
         return []
     return [
         pictures["labels"],
-        *(sentence(row) for row in diagnosis.curve[1] if "more labels" in row),
+        *(sentence(stored(row.strip())) for row in diagnosis.curve[1] if "more labels" in row),
     ]
 
 
 def _top(diagnosis: PixelDiagnosis) -> ReportContent:
     verdict, outcome = diagnosis.verdict, diagnosis.outcome
-    target = "none stated" if verdict.target is None else f"{verdict.target:.3f}"
+    target = msg("none stated") if verdict.target is None else numeral(verdict.target, ".3f")
     keys = [
-        _key("Training accuracy", verdict.train),
-        _key("Accuracy in the folds", verdict.validation),
-        ("Target", target, "evaluate.target"),
+        _key(msg("Training accuracy"), verdict.train),
+        _key(msg("Accuracy in the folds"), verdict.validation),
+        (msg("Target"), target, "evaluate.target"),
     ]
     if outcome.random is not None:
-        keys.append(_key("Random split", outcome.random.accuracy))
+        keys.append(_key(msg("Random split"), outcome.random.accuracy))
     return ReportContent(
         title=outcome.recipe.title or outcome.recipe.name,
         headline=verdict.headline,
-        kind="diagnosis",
+        kind=msg("diagnosis"),
         loses=verdict.word in ("under", "over"),
         keys=tuple(keys),
     )
 
 
 def _key(name: str, accuracy: Interval) -> tuple[str, str, str]:
-    return name, f"{accuracy.value:.3f}", ends(accuracy)
+    return name, numeral(accuracy.value, ".3f"), ends(accuracy)

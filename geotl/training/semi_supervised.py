@@ -17,6 +17,7 @@ from scipy.sparse.linalg import cg
 
 from geotl.arrays import Floats, Int64s
 from geotl.evaluation.evaluate import softmax
+from geotl.language import msg
 from geotl.training.heads import Chosen, Linear, discriminant_of, one_hot
 from geotl.training.settings import ProbeSettings
 
@@ -48,17 +49,23 @@ class PoolUse:
     def __str__(self) -> str:
         """What was done, in one line for people."""
         if not self.held_out:
-            return (
-                f"{self.tiles} unlabelled tiles not used: no training tile can be held out to show "
-                "a gain"
+            return msg(
+                "{tiles} unlabelled tiles not used: no training tile can be held out to show a "
+                "gain",
+                tiles=self.tiles,
             )
-        losses = (
-            f"log-loss {self.loss:.3f} on {self.held_out} held-out training tiles, labels alone "
-            f"{self.loss_alone:.3f}"
+        losses = msg(
+            "log-loss {loss:.3f} on {held_out} held-out training tiles, labels alone {alone:.3f}",
+            loss=self.loss,
+            held_out=self.held_out,
+            alone=self.loss_alone,
         )
+        values = {"tiles": self.tiles, "losses": losses}
         if self.used:
-            return f"{self.tiles} unlabelled tiles used beside the labels ({losses})"
-        return f"{self.tiles} unlabelled tiles not used: they show no clear gain ({losses})"
+            return msg("{tiles} unlabelled tiles used beside the labels ({losses})", **values)
+        return msg(
+            "{tiles} unlabelled tiles not used: they show no clear gain ({losses})", **values
+        )
 
     def to_dict(self) -> dict[str, float | int | bool | None]:
         """The figures, without the head; None for those that are not known."""

@@ -22,6 +22,7 @@ from pydantic import (
 
 from geotl.evaluation.regularisers import RegulariserKey
 from geotl.imagery.sensor_table import Sensor
+from geotl.language import msg
 from geotl.training.kornia_keys import KorniaStep
 from geotl.training.schedules import Schedule
 
@@ -216,42 +217,42 @@ class Switch:
 class Augmentation(Section, title="Augment"):
     """What is varied in training tiles."""
 
-    flips: Annotated[bool, Switch("flips", False, "true", of_views=True)] = Field(
+    flips: Annotated[bool, Switch(msg("flips"), False, "true", of_views=True)] = Field(
         True, description="mirror at random"
     )
-    quarter_turns: Annotated[bool, Switch("quarter turns", False, "true", of_views=True)] = Field(
-        True, description="turn by quarters at random"
+    quarter_turns: Annotated[bool, Switch(msg("quarter turns"), False, "true", of_views=True)] = (
+        Field(True, description="turn by quarters at random")
     )
-    rotate_deg: Annotated[float, Switch("free rotation", 0.0, "20")] = Field(
+    rotate_deg: Annotated[float, Switch(msg("free rotation"), 0.0, "20")] = Field(
         0.0, ge=0, le=180, description="largest free rotation [degrees]"
     )
     scale: Annotated[
         tuple[Annotated[float, Field(gt=0, le=4)], Annotated[float, Field(gt=0, le=4)]],
         Strict(False),
-        Switch("change of scale", (1.0, 1.0), "[0.9,1.1]"),
+        Switch(msg("change of scale"), (1.0, 1.0), "[0.9,1.1]"),
     ] = Field((1.0, 1.0), description="least and largest magnification [factor]")
-    crop: Annotated[float, Switch("crop", 1.0, "0.8")] = Field(
+    crop: Annotated[float, Switch(msg("crop"), 1.0, "0.8")] = Field(
         1.0, gt=0, le=1, description="least share of the area kept [fraction]"
     )
-    noise: Annotated[float, Switch("noise", 0.0, "0.1")] = Field(
+    noise: Annotated[float, Switch(msg("noise"), 0.0, "0.1")] = Field(
         0.0, ge=0, le=10, description="sd of Gaussian noise [sd of the band]"
     )
-    blur: Annotated[float, Switch("blur", 0.0, "1.0")] = Field(
+    blur: Annotated[float, Switch(msg("blur"), 0.0, "1.0")] = Field(
         0.0, ge=0, le=20, description="largest sd of a Gaussian blur [px]"
     )
-    brightness: Annotated[float, Switch("brightness", 0.0, "0.1")] = Field(
+    brightness: Annotated[float, Switch(msg("brightness"), 0.0, "0.1")] = Field(
         0.0, ge=0, lt=1, description="reflectance times 1 -+ up to this [fraction]"
     )
-    contrast: Annotated[float, Switch("contrast", 0.0, "0.1")] = Field(
+    contrast: Annotated[float, Switch(msg("contrast"), 0.0, "0.1")] = Field(
         0.0,
         ge=0,
         lt=1,
         description="distance from the band's mean times 1 -+ up to this [fraction]",
     )
-    band_dropout: Annotated[float, Switch("missing bands", 0.0, "0.1")] = Field(
+    band_dropout: Annotated[float, Switch(msg("missing bands"), 0.0, "0.1")] = Field(
         0.0, ge=0, lt=1, description="chance of each band to be missing, never all [probability]"
     )
-    erase: Annotated[float, Switch("erasing", 0.0, "0.25")] = Field(
+    erase: Annotated[float, Switch(msg("erasing"), 0.0, "0.25")] = Field(
         0.0, ge=0, le=1, description="chance of a rectangle to be erased (Zhong 2020) [probability]"
     )
     erase_area: Annotated[
@@ -264,16 +265,16 @@ class Augmentation(Section, title="Augment"):
     kornia: Annotated[
         tuple[KorniaStep, ...],
         Strict(False),
-        Switch("Kornia's augmentations", (), "[RandomPerspective]"),
+        Switch(msg("Kornia's augmentations"), (), "[RandomPerspective]"),
     ] = Field(
         (),
         description="augmentations of Kornia, after geotl's own, by name and with their arguments "
         "(docs/KORNIA.md), such as {RandomPerspective: {distortion_scale: 0.3}}",
     )
-    mixup: Annotated[float, Switch("mixup", 0.0, "0.2")] = Field(
+    mixup: Annotated[float, Switch(msg("mixup"), 0.0, "0.2")] = Field(
         0.0, ge=0, le=10, description="a of Beta(a, a) of mixup; 0: off (Zhang 2018)"
     )
-    cutmix: Annotated[float, Switch("cutmix", 0.0, "1.0")] = Field(
+    cutmix: Annotated[float, Switch(msg("cutmix"), 0.0, "1.0")] = Field(
         0.0,
         ge=0,
         le=10,

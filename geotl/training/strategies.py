@@ -19,6 +19,7 @@ import torch
 from geotl.arrays import Floats, Int64s
 from geotl.data.tile_array import Pack, batch
 from geotl.evaluation.evaluate import fit_temperature
+from geotl.language import joined, msg
 from geotl.models.backbone import freeze, hold_batchnorm
 from geotl.models.classifier import TileClassifier, view_logits
 from geotl.models.device import Precision, autocast
@@ -122,14 +123,25 @@ class TileFusion:
         """The weights in one line, for people; or that the network is not fused."""
         if not self.pools:
             network, *others = self.losses.values()
-            return (
-                f"not fused: band statistics gain too little (log-loss on {self.tiles} held-out "
-                f"training tiles: the network {network:.3f}, they alone {min(others):.3f})"
+            return msg(
+                "not fused: band statistics gain too little (log-loss on {tiles} held-out "
+                "training tiles: the network {network:.3f}, they alone {others:.3f})",
+                tiles=self.tiles,
+                network=network,
+                others=min(others),
             )
-        parts = [f"{name} {share:.2f}" for name, share in self.weights.items() if share >= 0.005]
-        return (
-            f"fused: {'; '.join(parts)} (log-loss {self.loss:.3f} on {self.tiles} held-out "
-            f"training tiles, the network alone {next(iter(self.losses.values())):.3f})"
+        parts = [
+            msg("{name} {share:.2f}", name=name, share=share)
+            for name, share in self.weights.items()
+            if share >= 0.005
+        ]
+        return msg(
+            "fused: {names} (log-loss {loss:.3f} on {tiles} held-out training tiles, the "
+            "network alone {alone:.3f})",
+            names=joined(parts, "; "),
+            loss=self.loss,
+            tiles=self.tiles,
+            alone=next(iter(self.losses.values())),
         )
 
 

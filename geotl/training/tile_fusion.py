@@ -18,6 +18,7 @@ from scipy.special import log_softmax
 
 from geotl.arrays import Float32s, Float64s, Int64s
 from geotl.evaluation.evaluate import fit_temperature
+from geotl.language import msg
 from geotl.models.band_statistics import PER_BAND
 from geotl.models.classifier import TileClassifier, with_statistics
 from geotl.training.features import statistics_table
@@ -43,7 +44,8 @@ from geotl.training.strategies import (
     leaves_one_out,
 )
 
-NETWORK, DISCRIMINANT, LOGISTIC = "network", "statistics, discriminant", "mean and sd, logistic"
+NETWORK, DISCRIMINANT = msg("network"), msg("statistics, discriminant")
+LOGISTIC = msg("mean and sd, logistic")
 SHRINKAGES = (0.001, 0.01, 0.03, 0.1, 0.3, 0.6)
 EQUAL_TILES = 0.0  # weights as fitted: drawn to equal ones, they lose where the network is good
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from geotl.arrays import Bools, Floats, Int64s
+from geotl.language import msg
 from geotl.training.heads import calibrated_loss
 
 HALFWAY = 0.5  # from a probe's weights to the trained ones, as Wortsman et al. 2022 recommend
@@ -39,11 +40,17 @@ class Tuning:
         >>> Tuning(0.0, {}, {}, 1.0).words()
         'fine-tuning: 0 % of the way from the probe is kept'
         """
-        line = f"fine-tuning: {100 * self.share:.0f} % of the way from the probe is kept"
+        share = 100 * self.share
         if not self.fold_loss:
-            return line
-        chosen, probe = self.fold_loss[self.share], self.fold_loss[SHARES[0]]
-        return f"{line} (held-out loss {chosen:.3f}, probe {probe:.3f})"
+            return msg("fine-tuning: {share:.0f} % of the way from the probe is kept", share=share)
+        return msg(
+            "fine-tuning: {share:.0f} % of the way from the probe is kept (held-out loss "
+            "{chosen:.3f}, "
+            "probe {probe:.3f})",
+            share=share,
+            chosen=self.fold_loss[self.share],
+            probe=self.fold_loss[SHARES[0]],
+        )
 
 
 def choose_share(logits: Mapping[float, Floats], truth: Int64s) -> Tuning:

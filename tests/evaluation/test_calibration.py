@@ -20,7 +20,8 @@ from geotl.experiments.experiment import Experiment
 from geotl.experiments.kept_model import KeptModel
 from geotl.experiments.label_doubts import LabelDoubts
 from geotl.experiments.recipe import load
-from geotl.experiments.report import Outcome, report_content
+from geotl.experiments.report import Outcome
+from geotl.experiments.report_page import report_content
 from geotl.experiments.results import Answers, Comparison, DrawResult, Results
 from geotl.experiments.samples import TileSamples
 from geotl.imagery.sensors import get_sensor

@@ -25,7 +25,7 @@ from geotl.experiments.experiment import Experiment
 from geotl.experiments.kept_model import whole_draw
 from geotl.experiments.recipe import load
 from geotl.export.model_card import CardFacts, model_card
-from geotl.mapping.provenance import honest_notes
+from geotl.mapping.map_words import honest_notes
 from geotl.models.model_file import bare, read_header, result_lines
 from geotl.models.model_file import load as load_model
 from geotl.models.pixel_file import load_pixel_model

@@ -10,8 +10,8 @@ from rasterio.transform import Affine
 
 from geotl.io.raster import Grid
 from geotl.mapping.layers import Areas
+from geotl.mapping.map_words import MapFacts
 from geotl.mapping.preview import Look
-from geotl.mapping.provenance import MapFacts
 from geotl.reporting.rendering import default_colours
 
 UTM = Grid("EPSG:32633", (200.0, 0.0, 340000.0, 0.0, -200.0, 5860000.0), 30, 40)

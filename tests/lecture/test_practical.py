@@ -108,7 +108,7 @@ def test_the_committed_notebook_is_small_and_tells_nothing_of_a_machine(committe
 def test_the_committed_notebook_says_what_the_lecture_says(committed):
     told = printed(committed)
     assert "138,357,544" in told
-    assert "MNIST: 35,650 trainable parameters" in told
+    assert "MNIST: 35,650 paramètres entraînables | trainable parameters" in told
     assert "underfitting:" in told or "overfitting:" in told or "just right:" in told
     text = " ".join(c.source for c in committed.cells)
     assert "annonce InceptionV3, mais son code charge VGG16" in text
@@ -135,7 +135,7 @@ def test_the_notebook_runs_on_the_user_s_files(users_files, tmp_path, quick):
     assert own("make_practical").main(["--data", str(users_files), "--out", str(out)]) == 0
     book = own("nbformat").read(str(out), as_version=4)
     told = printed(book)
-    assert "Fashion-MNIST: 100 images to learn from, 50 to be judged on" in told
+    assert "Fashion-MNIST : 100 images pour apprendre, 50 pour tester" in told
     assert "here:  35,650" in told
     assert "70 images to learn from, 30 to validate on" in told
     assert "numbers that mean something else" not in told  # they do already
@@ -153,7 +153,7 @@ def test_the_notebook_trains_a_right_lenet_on_the_tiles(tmp_path, quick, monkeyp
     book = builder.executed(builder.notebook((folder / "practical.py").read_text()))
     told = printed(book)
     assert told.count("juste | right") == 4
-    assert "LeNet-5, sample tiles, source: overall accuracy" in told
+    assert "LeNet-5, tuiles d'exemple, source\n   exactitude globale" in told
     assert "numbers that mean something else" in told
     assert len(pictures_of(book)) == 5
 

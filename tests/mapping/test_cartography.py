@@ -25,8 +25,8 @@ from geotl.io.raster import Grid
 from geotl.mapping import preview
 from geotl.mapping.cartography import laid_out, legend_entries, map_figure, rgb_of
 from geotl.mapping.graticule import graticule, lattice
+from geotl.mapping.map_words import MapFacts, area_name, source_line
 from geotl.mapping.preview import Look, counts_of, each_of, mean_of, picture_of, read_look, thumb_of
-from geotl.mapping.provenance import MapFacts, area_name, source_line
 
 DEGREES = Grid("EPSG:4326", (0.01, 0.0, 10.0, 0.0, -0.01, 66.0), 200, 300)
 WEST = Grid("EPSG:32632", (10.0, 0, 1000400.0, 0, -10.0, 4617500.0), 70, 100)

@@ -14,8 +14,8 @@ from helpers.finished_maps import METRICS, UTM, made_facts, made_look
 from helpers.pages import Page
 
 from geotl.mapping.cartography import map_figure
+from geotl.mapping.map_words import honest_notes
 from geotl.mapping.page import map_html
-from geotl.mapping.provenance import honest_notes
 
 NASTY = '</script><b>wood & "water"\'{{ 7 * 7 }}'
 NAMES = [NASTY, "class 1", "class 2", "class 3"]

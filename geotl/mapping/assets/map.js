@@ -2,7 +2,7 @@
 (async () => {
   const page = JSON.parse(document.getElementById('map-data').textContent);
   const find = id => document.getElementById(id);
-  const {width: W, height: H, names, across, down, transform: T} = page;
+  const {width: W, height: H, names, across, down, transform: T, words} = page;
 
   const unpacked = async text => {
     const bytes = Uint8Array.from(atob(text), c => c.charCodeAt(0));
@@ -92,10 +92,13 @@
     const most = 150 / zoom * across, power = 10 ** Math.floor(Math.log10(most));
     const metres = [5, 2, 1].map(n => n * power).find(n => n <= most);
     find('scale-name').textContent =
-      metres >= 1000 ? `${(metres / 1000).toLocaleString('en')} km` : `${+metres.toPrecision(1)} m`;
+      metres >= 1000 ? `${(metres / 1000).toLocaleString(words.locale)} km` : `${(+metres.toPrecision(1)).toLocaleString(words.locale)} m`;
     find('scale-bar').style.width = `${metres / across * zoom}px`;
   };
 
+  const decimal = (value, digits) => words.locale === 'en' ? value.toFixed(digits)
+    : value.toLocaleString(words.locale, {minimumFractionDigits: digits,
+      maximumFractionDigits: digits, useGrouping: false});
   const lonlat = (col, row) => {
     const grid = page.lattice;
     if (!grid) return '';
@@ -106,20 +109,20 @@
     const [lon, lat] = [0, 1].map(k =>
       (grid[i][j][k] * (1 - u) + grid[i][j + 1][k] * u) * (1 - v) +
       (grid[i + 1][j][k] * (1 - u) + grid[i + 1][j + 1][k] * u) * v);
-    return ` · ${Math.abs(lat).toFixed(4)}° ${lat < 0 ? 'S' : 'N'}, ` +
-      `${Math.abs(lon).toFixed(4)}° ${lon < 0 ? 'W' : 'E'}`;
+    return ` · ${decimal(Math.abs(lat), 4)}° ${lat < 0 ? words.south : words.north}, ` +
+      `${decimal(Math.abs(lon), 4)}° ${lon < 0 ? words.west : words.east}`;
   };
   const tell = (col, row) => {
     const c = Math.floor(col), r = Math.floor(row);
     here.replaceChildren();
-    if (c < 0 || r < 0 || c >= W || r >= H) { here.textContent = 'Beside the map.'; return; }
+    if (c < 0 || r < 0 || c >= W || r >= H) { here.textContent = words.beside; return; }
     const k = classes[r * W + c], sure = confidence[r * W + c];
     const name = document.createElement('b');
-    name.textContent = k in names ? names[k] : 'not mapped';
+    name.textContent = k in names ? names[k] : words.unmapped;
     const x = T[0] * col + T[1] * row + T[2], y = T[3] * col + T[4] * row + T[5];
     const digits = Math.abs(T[0]) < 1 ? 5 : 0;
-    here.append(name, (k in names ? `, confidence ${sure} %` : '') +
-      ` · x ${x.toFixed(digits)}, y ${y.toFixed(digits)}${lonlat(col, row)}`);
+    here.append(name, (k in names ? `, ${words.confidence} ${sure} %` : '') +
+      ` · x ${decimal(x, digits)}, y ${decimal(y, digits)}${lonlat(col, row)}`);
   };
   const under = event => {
     const box = canvas.getBoundingClientRect();
@@ -193,7 +196,7 @@
     swipe = Math.min(Math.max(to, 0), 1);
     handle.style.left = `${100 * swipe}%`;
     handle.setAttribute('aria-valuenow', String(Math.round(100 * swipe)));
-    handle.setAttribute('aria-valuetext', `scene on the left ${Math.round(100 * swipe)} %`);
+    handle.setAttribute('aria-valuetext', `${words.swipe} ${Math.round(100 * swipe)} %`);
     draw();
   };
   if (handle) {
