@@ -24,6 +24,7 @@ from geotl.lecture.figures import (
     Pictures,
     Series,
     Shown,
+    sd_of,
     spread,
 )
 from geotl.lecture.hidden_layer import (
@@ -292,7 +293,7 @@ def width_sweep(numbers: Widths) -> Shown:
 
 def widths_shown(widths: Sequence[int], errors: Float64s) -> Shown:
     """Training and test error [2, W, S] by width: whether width cures one and harms the other."""
-    mean, sds = errors.mean(axis=2), errors.std(axis=2, ddof=1)
+    mean, sds = errors.mean(axis=2), np.apply_along_axis(sd_of, 2, errors)
     rises = np.diff(mean[0])
     cured = bool((rises <= sds[0][1:] + 1e-12).all() and mean[0, -1] < 0.5 * mean[0, 0])
     gap = MeanChange.of(*(errors[1, i] - errors[0, i] for i in (0, -1)))
