@@ -92,7 +92,7 @@ def freezing_shown(
     }
     panels = (
         Bars(
-            specific.title(Both(fr="tout bloquer, sauf la tête", en="all frozen but the head")),
+            generic.title(Both(fr=f"bloqué {names[shallow].fr}", en=f"frozen {names[shallow].en}")),
             names,
             {"": test.mean(0).tolist()},
             sds={"": [sd_of(c) for c in test.T]},
