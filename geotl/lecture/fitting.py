@@ -189,8 +189,8 @@ def _map_panel(title: Both, fit: Fitted, draws: Draws) -> Pictures:
         image[away < 6.4] = 1.0
         image[away < 4.8] = colours[label]
     caption = Both(
-        fr=f"entraînement {fit.train.mean():.2f}, test {fit.test.mean():.2f}",
-        en=f"training {fit.train.mean():.2f}, test {fit.test.mean():.2f}",
+        fr=f"entraînement {fit.train.mean():.2f}\ntest {fit.test.mean():.2f}",
+        en=f"training {fit.train.mean():.2f}\ntest {fit.test.mean():.2f}",
     )
     return Pictures(title, (image,), (caption,), columns=1, side_in=2.7)
 
