@@ -454,6 +454,8 @@ def _room_for_words(axes: Axes, panel: Bars) -> None:
     factor = 1 / (1 - min(0.6, 0.03 + 0.034 * longest))
     low, high = axes.get_xlim()
     axes.set_xlim(low, low * (high / low) ** factor if panel.log else low + (high - low) * factor)
+    if panel.percent:  # there is nothing beyond 100 %
+        axes.set_xticks([tick for tick in axes.get_xticks() if low <= tick < 1.001])
 
 
 def _short(value: float) -> str:
