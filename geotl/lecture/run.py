@@ -33,6 +33,7 @@ from geotl.lecture import (
 from geotl.lecture.figures import Shown, panels_figure
 from geotl.lecture.recipes import FIRST_SEED, PARTS, LectureRecipe, in_order, load_lecture
 from geotl.lecture.texts import LANGUAGES, THEORIES, Both, Language, Theory, written
+from geotl.models.device import torch_threads
 from geotl.reporting.figures import write_png
 from geotl.reporting.html import Picture
 from geotl.reporting.templates import render, style
@@ -154,9 +155,14 @@ def show(
 
 
 def _run(name: str, recipe: LectureRecipe, numbers: Any, out: Path) -> dict[str, Any]:
-    """A demonstration, its figure and its JSON written."""
+    """A demonstration, its figure and its JSON written.
+
+    On one thread: networks are so small that threads cost more than they gain, and the numbers do
+    not depend on how many cores a machine has.
+    """
     begun, worked = time.perf_counter(), time.process_time()
-    shown = DEMONSTRATIONS[recipe.demonstration](numbers)
+    with torch_threads(1):
+        shown = DEMONSTRATIONS[recipe.demonstration](numbers)
     record = _told(name, recipe, numbers, shown)
     record["seconds"] = round(time.perf_counter() - begun, 1)
     record["processor_seconds"] = round(time.process_time() - worked, 1)

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import platform
 import time
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Literal
@@ -101,10 +102,22 @@ def _gain_of(threads: int) -> float:
 
 def _gain_with(threads: int) -> float:
     """`measured_gain` with a number of torch's threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
+    with torch_threads(threads):
         return measured_gain()
+
+
+@contextlib.contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Let torch compute on so many threads, and on as many as before afterwards.
+
+    >>> with torch_threads(1):
+    ...     torch.get_num_threads()
+    1
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
     finally:
         torch.set_num_threads(before)
 
