@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from threadpoolctl import threadpool_limits
+
 from geotl._version import __version__
 from geotl.console import Log, ProgressLine
 from geotl.errors import ModelError
@@ -161,7 +163,7 @@ def _run(name: str, recipe: LectureRecipe, numbers: Any, out: Path) -> dict[str,
     not depend on how many cores a machine has.
     """
     begun, worked = time.perf_counter(), time.process_time()
-    with torch_threads(1):
+    with torch_threads(1), threadpool_limits(1):
         shown = DEMONSTRATIONS[recipe.demonstration](numbers)
     record = _told(name, recipe, numbers, shown)
     record["seconds"] = round(time.perf_counter() - begun, 1)
