@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -68,7 +69,18 @@ def page_of(results: Sequence[Mapping[str, Any]], pictures: Mapping[str, Path]) 
         counts=Counts.of(results),
         first_seed=FIRST_SEED,
         statuses=STATUSES,
+        command=command,
     )
+
+
+def command(record: Mapping[str, Any]) -> str:
+    """The command that runs a demonstration with its number changed, as a shell reads it.
+
+    >>> command({"name": "augment_light", "play": "shift.gain=[0.8,0.9]"})
+    "geotl lecture augment_light 'shift.gain=[0.8,0.9]'"
+    """
+    words = ["geotl", "lecture", record["name"], *([record["play"]] if record["play"] else [])]
+    return shlex.join(words)
 
 
 def figure_name(name: str, language: Language) -> str:

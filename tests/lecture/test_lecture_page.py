@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shlex
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from geotl.lecture import figures
 from geotl.lecture.axes import french_axes, wrapped
 from geotl.lecture.figures import Bars, Histograms, Lines, Series
 from geotl.lecture.recipes import ORDER, PARTS, in_order, load_lecture
+from geotl.lecture.run import command
 from geotl.lecture.texts import Both
 
 
@@ -28,6 +30,17 @@ def test_every_recipe_has_its_place_and_parts_follow_each_other() -> None:
 
 def test_a_recipe_of_ones_own_comes_last() -> None:
     assert in_order(["mine", "vgg16", "width_sweep"]) == ["width_sweep", "vgg16", "mine"]
+
+
+@pytest.mark.parametrize("name", ORDER)
+def test_the_command_shown_is_one_that_a_shell_takes_apart_as_meant(name: str) -> None:
+    recipe = load_lecture(name)[1]
+    shown = command({"name": name, "play": recipe.play})
+    _, _, *words = shlex.split(shown)
+    _, _, numbers = load_lecture(words[0], words[1:])
+    assert len(words) == 1 + (recipe.play is not None)
+    assert (numbers != load_lecture(name)[2]) == (recipe.play is not None)
+    assert not set("[]") & set(shown) or "'" in shown
 
 
 def test_a_long_title_is_wrapped_and_an_interval_stays_in_one_line() -> None:
