@@ -341,9 +341,9 @@ def _noise_promise(before: Tensor, image: Tensor, valid: Tensor, expected: Tenso
         same and worst < 0.02,
         Both(
             fr=f"L'écart type du bruit est celui demandé, à {100 * worst:.1f} % près par bande. "
-            f"Les pixels invalides {'restent' if same else 'changent'}",
+            f"Les pixels invalides {'restent invalides' if same else 'changent'}",
             en=f"The noise's sd is the configured one to {worst:.1%} in every band. Invalid pixels "
-            f"{'stay' if same else 'change'}",
+            f"{'stay invalid' if same else 'change'}",
         ),
     )
 

@@ -68,3 +68,17 @@ def _french(formatter: Callable[[float, int | None], str], axis: Axis) -> Callab
         return french_numbers(formatter(value, place))
 
     return text
+
+
+def plain_powers(axes: Axes) -> None:
+    """Powers on a logarithmic y axis written out, since figures here parse no mathematics."""
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def short(value: float) -> str:
+    """A figure on an axis: thousands as k, millions as M."""
+    for unit, word in ((1e6, " M"), (1e3, " k")):
+        if abs(value) >= unit:
+            return f"{value / unit:g}{word}"
+    return f"{value:g}"

@@ -300,17 +300,27 @@ def shortcuts_shown(arms: Sequence[Sequence[TrainedNetwork]], layers: int) -> Sh
         ),
     }
     names = Both(fr="sans court-circuit", en="plain"), Both(fr="résiduel", en="residual")
+    subjects = (
+        Both(fr="La perte d'entraînement", en="The training loss"),
+        Both(fr="L'exactitude d'entraînement", en="The training accuracy"),
+    )
     panels = tuple(
         Lines(
-            change.title(what),
+            change.changes(subject),
             Both(fr="époque", en="epoch"),
             what,
             tuple(band(name, arm, column) for name, arm in zip(names, arms, strict=True)),
             percent=percent,
         )
-        for change, what, column, percent in (
-            (loss, Both(fr="perte d'entraînement", en="training loss"), "train_loss", False),
-            (train, accuracy, "train_accuracy", True),
+        for change, subject, what, column, percent in (
+            (
+                loss,
+                subjects[0],
+                Both(fr="perte d'entraînement", en="training loss"),
+                "train_loss",
+                False,
+            ),
+            (train, subjects[1], accuracy, "train_accuracy", True),
         )
     )
     values = {"loss": loss.values(), "train": train.values(), "judged": test.values()}

@@ -31,7 +31,7 @@ from geotl.lecture.samples import (
     network,
     sample_of,
 )
-from geotl.lecture.texts import Both
+from geotl.lecture.texts import Both, listed
 from geotl.lecture.words import (
     ACCURACY,
     ACCURACY_GAP,
@@ -78,18 +78,18 @@ def dropout_masks(numbers: Masks) -> Shown:
             abs(share - numbers.p) < 0.01 and never == 0,
             Both(
                 fr=f"La part de neurones désactivés est {share:.3f} (p = {numbers.p:g}). En "
-                f"{numbers.passes} passages, {never} neurones ne sont jamais désactivés.",
+                f"{numbers.passes} passages, le nombre de neurones jamais désactivés est {never}.",
                 en=f"The share of neurons switched off is {share:.3f} (p = {numbers.p:g}). In "
-                f"{numbers.passes} passes {never} neurons are never off.",
+                f"{numbers.passes} passes the number of neurons that are never off is {never}.",
             ),
         ),
         "scale": ClaimResult(
             float((factors - expected).abs().max()) < 1e-5 and away < error,
             Both(
                 fr=f"Les survivants sont multipliés par {factor:.4f} = 1/(1-p). La moyenne bouge "
-                f"de {away:.1e}, le hasard permet {error:.1e}.",
+                f"de {away:.4f}, le hasard permet {error:.4f}.",
                 en=f"The survivors are multiplied by {factor:.4f} = 1/(1-p). The mean moves by "
-                f"{away:.1e}, chance allows {error:.1e}.",
+                f"{away:.4f}, chance allows {error:.4f}.",
             ),
         ),
         "use": ClaimResult(
@@ -149,7 +149,9 @@ def dropped_shown(plain: Fitted, dropped: Fitted, p: float) -> Shown:
             Both(fr=f"Sans dropout, écart : {without}", en=f"Without dropout, gap: {without}"),
             plain,
         ),
-        course(gap.title(Both(fr=f"Avec p = {p:g}, écart", en=f"With p = {p:g}, gap")), dropped),
+        course(
+            gap.changes(Both(fr=f"Avec p = {p:g}, l'écart", en=f"With p = {p:g}, the gap")), dropped
+        ),
     )
     values = {"train": train.values(), "judged": test.values(), "gap": gap.values()}
     return Shown(findings, values, panels)
@@ -301,7 +303,7 @@ def weight_histograms(numbers: Decay) -> Shown:
         ),
     }
     panel = Histograms(
-        norm.title(Both(fr="Norme des poids", en="Norm of the weights"), 1),
+        norm.changes(Both(fr="La norme des poids", en="The norm of the weights"), 1),
         WEIGHT,
         {f"lambda = {low:g}": weights[0][0], f"lambda = {high:g}": weights[1][0]},
         log=True,
@@ -330,20 +332,26 @@ def sweep_shown(penalties: Sequence[float], table: Float64s) -> Shown:
     norm, train, validation, test = table.transpose(1, 0, 2)
     best = validation.argmax(axis=0)
     gain = MeanChange.of(test[0], np.take_along_axis(test, best[None], axis=0)[0])
-    norms = ", ".join(f"{p:g}: {spread(n, 1)}" for p, n in zip(penalties, norm, strict=True))
-    chosen = ", ".join(f"{penalties[place]:g}" for place in best)
+    sizes = [spread(one, 1) for one in norm]
+    norms = listed(
+        *((f"{p:g} : {n}", f"{p:g}: {n}") for p, n in zip(penalties, sizes, strict=True))
+    )
+    chosen = listed(*((f"{penalties[place]:g}",) * 2 for place in best))
     findings = {
         "degree": ClaimResult(
             bool((np.diff(norm, axis=0) < 0).all()),
-            Both(fr=f"Norme des poids par lambda : {norms}.", en=f"Norm of the weights: {norms}."),
+            Both(
+                fr=f"Norme des poids par lambda : {norms.fr}.",
+                en=f"Norm of the weights by lambda: {norms.en}.",
+            ),
         ),
         "better": ClaimResult(
             gain.rises,
             gain.both(
                 Both(
-                    fr=f"Lambda choisi sur la validation, graine par graine : {chosen}. "
+                    fr=f"Lambda choisi sur la validation, graine par graine : {chosen.fr}. "
                     "Exactitude de test, lambda 0 -> lambda choisi :",
-                    en=f"Lambda chosen on the validation part, seed by seed: {chosen}. Test "
+                    en=f"Lambda chosen on the validation part, seed by seed: {chosen.en}. Test "
                     "accuracy, lambda 0 -> lambda chosen:",
                 )
             ),
@@ -361,7 +369,7 @@ def sweep_shown(penalties: Sequence[float], table: Float64s) -> Shown:
         ),
         _lambda_panel(
             penalties,
-            gain.title(Both(fr="Test, lambda choisi", en="Test, lambda chosen")),
+            gain.changes(Both(fr="L'exactitude de test", en="The test accuracy")),
             ACCURACY,
             sides,
         ),

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from geotl.arrays import Float64s
 from geotl.evaluation.metrics import mean_interval
-from geotl.lecture.axes import SMALL, TITLE, framed, french_axes, wrapped
+from geotl.lecture.axes import SMALL, TITLE, framed, french_axes, plain_powers, short, wrapped
 from geotl.lecture.texts import Both, Language, written
 from geotl.reporting.figures import (
     BLUE,
@@ -142,6 +142,10 @@ class MeanChange:
     'exactitude 0,600 ± 0,100 -> 0,817 ± 0,126 (+0,217 [+0,145 ; +0,288], hausse)'
     >>> rise.title(Both(fr="tourner", en="turning")).en
     'turning: +0.22 [+0.14, +0.29]'
+    >>> rise.changes(Both(fr="L'exactitude", en="The accuracy")).fr
+    "L'exactitude change de +0.22 [+0.14 ; +0.29]"
+    >>> rise.both(Both(fr="Elle passe de", en="It goes from")).en[:38]
+    'It goes from 0.600 ± 0.100 to 0.817 ± '
     >>> MeanChange.of([0.5, 0.6, 0.7], [0.6, 0.5, 0.7]).visible
     False
     """
@@ -183,13 +187,17 @@ class MeanChange:
 
     def both(self, what: Both, digits: int = 3) -> Both:
         """Both means with their sd, and the mean change with its 95 % interval."""
-        means = f"{spread(self.off, digits)} -> {spread(self.on, digits)}"
+        off, on = spread(self.off, digits), spread(self.on, digits)
+        to = Both(
+            fr="à" if what.fr.endswith("passe de") else "->",
+            en="to" if what.en.endswith("goes from") else "->",
+        )
         french = "hausse" if self.rises else "baisse" if self.falls else "aucun effet visible"
         english = "it rises" if self.rises else "it falls" if self.falls else "no visible effect"
         interval = self.interval(digits)
         return Both(
-            fr=f"{what.fr} {means} ({interval.fr}, {french})",
-            en=f"{what.en} {means} ({interval.en}, {english})",
+            fr=f"{what.fr} {off} {to.fr} {on} ({interval.fr}, {french})",
+            en=f"{what.en} {off} {to.en} {on} ({interval.en}, {english})",
         )
 
     def interval(self, digits: int = 3) -> Both:
@@ -202,9 +210,14 @@ class MeanChange:
         return Both(fr=f"{change} [{low} ; {high}]", en=f"{change} [{low}, {high}]")
 
     def title(self, what: Both, digits: int = 2) -> Both:
-        """A panel's title: what changed, then the effect with its interval."""
+        """A panel's title: what was done or where, then the effect with its interval."""
         interval = self.interval(digits)
         return Both(fr=f"{what.fr} : {interval.fr}", en=f"{what.en}: {interval.en}")
+
+    def changes(self, subject: Both, digits: int = 2) -> Both:
+        """A panel's title, a sentence: by how much its subject, a measured figure, changes."""
+        by = self.interval(digits)
+        return Both(fr=f"{subject.fr} change de {by.fr}", en=f"{subject.en} changes by {by.en}")
 
     def values(self) -> dict[str, Any]:
         """Its figures, for JSON."""
@@ -321,7 +334,7 @@ def _lines(axes: Axes, panel: Lines) -> None:
         _plain_ticks(axes, panel)
     if panel.log_y:
         axes.set_yscale("log")
-        _plain_powers(axes)
+        plain_powers(axes)
     framed(axes, str(panel.title), str(panel.x), str(panel.y), width_in=PANEL_IN)
     if panel.percent:
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
@@ -353,12 +366,6 @@ def _lines(axes: Axes, panel: Lines) -> None:
             color=FAINT,
         )
     _legend(axes, [str(series.name) for series in panel.series])
-
-
-def _plain_powers(axes: Axes) -> None:
-    """Powers on a logarithmic y axis written out, since figures here parse no mathematics."""
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _plain_ticks(axes: Axes, panel: Lines) -> None:
@@ -434,7 +441,7 @@ def _bars(axes: Axes, panel: Bars) -> None:
     if panel.percent:
         axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     else:
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
     if panel.words:
         _room_for_words(axes, panel)
     if count > 1:
@@ -458,14 +465,6 @@ def _room_for_words(axes: Axes, panel: Bars) -> None:
         axes.set_xticks([tick for tick in axes.get_xticks() if low <= tick < 1.001])
 
 
-def _short(value: float) -> str:
-    """A figure on an axis: thousands as k, millions as M."""
-    for unit, word in ((1e6, " M"), (1e3, " k")):
-        if abs(value) >= unit:
-            return f"{value / unit:g}{word}"
-    return f"{value:g}"
-
-
 def _histograms(axes: Axes, panel: Histograms) -> None:
     flat = {name: np.ravel(np.asarray(values, float)) for name, values in panel.values.items()}
     together = np.concatenate(list(flat.values()))
@@ -475,7 +474,7 @@ def _histograms(axes: Axes, panel: Histograms) -> None:
         axes.hist(values, bins, histtype="step", color=colour, linewidth=1.4, label=str(name))
     if panel.log:
         axes.set_yscale("log")
-        _plain_powers(axes)
+        plain_powers(axes)
     framed(axes, str(panel.title), str(panel.x), str(panel.y), width_in=PANEL_IN)
     _legend(axes, [str(name) for name in flat] if len(flat) > 1 else [])
 

@@ -56,12 +56,12 @@ from geotl.training.heads import logistic
 
 STANDINGS = {
     "under": Both(fr="sous-apprentissage", en="underfitting"),
-    "over": Both(fr="sur-apprentissage", en="overfitting"),
+    "over": Both(fr="surapprentissage", en="overfitting"),
     "right": Both(fr="juste ce qu'il faut", en="just right"),
 }
 TITLES = {
     "under": Both(fr="Trop petit : sous-apprentissage", en="Too small: underfitting"),
-    "over": Both(fr="Trop complexe : sur-apprentissage", en="Too complex: overfitting"),
+    "over": Both(fr="Trop complexe : surapprentissage", en="Too complex: overfitting"),
     "right": Both(fr="Régularisé : juste ce qu'il faut", en="Regularised: just right"),
 }
 GRID = 320  # side of a map of the classes [px]
@@ -303,11 +303,11 @@ def widths_shown(widths: Sequence[int], errors: Float64s) -> Shown:
         "cure": ClaimResult(
             cured,
             Both(
-                fr=f"Le taux d'erreur d'entraînement passe de {first} avec {narrow} neurone(s) à "
-                f"{last} avec {wide}. Sa plus grande hausse d'une largeur à la suivante est "
+                fr=f"Le taux d'erreur d'entraînement passe de {first} (largeur {narrow}) à "
+                f"{last} (largeur {wide}). Sa plus grande hausse d'une largeur à la suivante est "
                 f"{most:.3f}.",
-                en=f"The training error goes from {first} with {narrow} neuron(s) to {last} with "
-                f"{wide}. Its largest rise from one width to the next is {most:.3f}.",
+                en=f"The training error goes from {first} (width {narrow}) to {last} (width "
+                f"{wide}). Its largest rise from one width to the next is {most:.3f}.",
             ),
         ),
         "overfit": ClaimResult(
@@ -322,7 +322,7 @@ def widths_shown(widths: Sequence[int], errors: Float64s) -> Shown:
         ),
     }
     panel = Lines(
-        gap.title(Both(fr="Écart", en="Gap")),
+        gap.changes(Both(fr="L'écart", en="The gap")),
         Both(fr="neurones cachés", en="hidden neurons"),
         ERROR,
         tuple(Series(name, widths, mean[i], sds[i]) for i, name in enumerate((TRAINING, TEST))),
@@ -369,7 +369,7 @@ def stages_shown(first: Fitted, second: Fitted, target: float) -> Shown:
         course(
             Both(fr="Étape 1 : sans régularisation", en="Stage 1: without regularisation"), first
         ),
-        course(gap.title(Both(fr="Étape 2, écart", en="Stage 2, gap")), second),
+        course(gap.changes(Both(fr="Étape 2, l'écart", en="Stage 2, the gap")), second),
     )
     values = {"train": train.values(), "judged": test.values(), "gap": gap.values()}
     return Shown(findings, values, panels)

@@ -288,7 +288,7 @@ def _kept_panel(gap: MeanChange, pairs: Sequence[Stopped]) -> Bars:
     table = np.array([[one.train, one.test, one.gaps] for one in pairs])  # [S, 3, 2]
     means, sds = table.mean(0), [[sd_of(table[:, i, j]) for j in range(2)] for i in range(3)]
     return Bars(
-        gap.title(Both(fr="Écart", en="Gap")),
+        gap.changes(Both(fr="L'écart", en="The gap")),
         (TRAINING, TEST, GAP),
         {name: means[:, side].tolist() for side, name in enumerate(names)},
         label=ACCURACY,

@@ -302,9 +302,10 @@ def normalised_shown(
         "generalises": ClaimResult(test.rises, test.both(sentence(TEST_ACCURACY))),
         "overfitting": ClaimResult(gap.falls, gap.both(sentence(ACCURACY_GAP))),
     }
+    reaching = Both(fr=f"Époques pour atteindre {goal}", en=f"Epochs to reach {goal}")
     titles = (
-        (TRAINING, waits.title(Both(fr="Époques", en="Epochs"), 1)),
-        (TEST, test.title(Both(fr="Au test", en="In the test"))),
+        (TRAINING, waits.title(reaching, 1)),
+        (TEST, test.changes(Both(fr="L'exactitude de test", en="The test accuracy"))),
     )
     panels = tuple(
         Lines(

@@ -29,7 +29,7 @@ Angle = Annotated[float, Field(ge=0, le=180)]
 Part = Literal["fitting", "implicit", "explicit", "transfer", "architectures"]
 FIRST_SEED = 1000  # of what is reported; smaller ones chose the recipes' numbers
 PARTS: Mapping[str, str] = {
-    "fitting": "Sous- et sur-apprentissage / Under- and overfitting",
+    "fitting": "Sous-apprentissage et surapprentissage / Under- and overfitting",
     "implicit": "Régularisation implicite / Implicit regularisation",
     "explicit": "Régularisation explicite / Explicit regularisation",
     "transfer": "Apprentissage par transfert / Transfer learning",

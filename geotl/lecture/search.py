@@ -141,7 +141,7 @@ def _roads(roads: Float64s, valley: MeanChange) -> Lines:
         for name, part in ((PRETRAINED, roads[:, 1]), (RANDOM, roads[:, 0]))
     )
     return Lines(
-        valley.title(Both(fr="perte en chemin", en="lost on the way")),
+        valley.changes(Both(fr="L'exactitude perdue", en="The accuracy lost")),
         Both(fr="d'une arrivée (0) à l'autre (1)", en="from one end (0) to the other (1)"),
         Both(fr="exactitude sur l'entraînement", en="training accuracy"),
         series,
@@ -153,7 +153,7 @@ def _roads(roads: Float64s, valley: MeanChange) -> Lines:
 def _far_apart(far: MeanChange) -> Bars:
     """Distances between two ends."""
     return Bars(
-        far.title(Both(fr="distance entre deux arrivées", en="distance between two ends")),
+        far.changes(Both(fr="La distance entre deux arrivées", en="The distance between two ends")),
         (RANDOM, PRETRAINED),
         {"": [float(far.off.mean()), float(far.on.mean())]},
         label=Both(fr="relative à la norme des poids", en="over the weights' norm"),

@@ -193,7 +193,7 @@ def calibration_panel(pairs: tuple[list[Answers], list[Answers]], error: MeanCha
         series.append(Series(name, bins.confidence[many], bins.accuracy[many]))
     series.append(Series(Both(fr="juste", en="right"), [0, 1], [0, 1], dashed=True))
     return Lines(
-        error.title(Both(fr="erreur de calibration", en="calibration error")),
+        error.changes(Both(fr="L'erreur de calibration", en="The calibration error")),
         Both(fr="confiance annoncée", en="stated confidence"),
         Both(fr="part de tuiles justes", en="share of correct tiles"),
         tuple(series),
@@ -206,7 +206,7 @@ def modesty_panel(effects: Mapping[str, MeanChange]) -> Panel:
     """Mean confidence beside accuracy on the test tiles."""
     sure, right = effects["confidence"], effects["judged"]
     return grouped(
-        sure.title(Both(fr="confiance", en="confidence")),
+        sure.changes(Both(fr="La confiance", en="The confidence")),
         (Both(fr="confiance", en="confidence"), Both(fr="exactitude", en="accuracy")),
         {
             side: np.stack([getattr(one, name) for one in (sure, right)])
@@ -249,7 +249,7 @@ def mixup(numbers: Softened) -> Shown:
     )
     chosen = (memorised, effects["train"], effects["judged"])
     panel = grouped(
-        memorised.title(Both(fr="étiquettes fausses", en="wrong labels")),
+        memorised.changes(Both(fr="La part reproduite", en="The share reproduced")),
         names,
         {
             side: np.stack([getattr(one, name) for one in chosen])

@@ -64,6 +64,16 @@ def french_numbers(text: str) -> str:
     return re.sub(r"(?<=\d)%", "\u00a0%", re.sub(r"(?<=\d)\.(?=\d)", ",", text))
 
 
+def listed(*texts: tuple[str, str]) -> Both:
+    """Numbers in French and English after one another; French parts them from its commas.
+
+    >>> listed(("0.1", "0.1"), ("0.2", "0.2")).read("fr"), listed(("1", "1"), ("2", "2")).en
+    ('0,1 ; 0,2', '1, 2')
+    """
+    french, english = zip(*texts, strict=True)
+    return Both(fr=" ; ".join(french), en=", ".join(english))
+
+
 def grouped(count: float) -> str:
     """A whole number with the thin spaces of French.
 

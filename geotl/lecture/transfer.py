@@ -214,7 +214,7 @@ def transfer_shown(
     series = (band(PRETRAINED, arms[1], "val_accuracy"), band(RANDOM, arms[0], "val_accuracy"))
     panels = (
         Lines(
-            test.title(TEST),
+            test.changes(Both(fr="L'exactitude de test", en="The test accuracy")),
             Both(fr="époque", en="epoch"),
             TEST,
             series,
@@ -222,7 +222,7 @@ def transfer_shown(
             level=(numbers.goal, Both(fr="seuil", en="goal")),
         ),
         Bars(
-            unlike.title(Both(fr="instabilité", en="instability")),
+            unlike.changes(Both(fr="L'instabilité", en="The instability")),
             (RANDOM, PRETRAINED),
             {"": [float(unlike.off.mean()), float(unlike.on.mean())]},
             label=Both(

@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from geotl.experiments.recipe import lectures
 from geotl.lecture import figures
 from geotl.lecture.axes import french_axes, wrapped
-from geotl.lecture.figures import Bars, Histograms, Lines, Series
+from geotl.lecture.explicit import sweep_shown
+from geotl.lecture.figures import Bars, Histograms, Lines, MeanChange, Series
 from geotl.lecture.recipes import ORDER, PARTS, in_order, load_lecture
 from geotl.lecture.run import command
 from geotl.lecture.texts import Both
@@ -62,6 +63,25 @@ def drawn(monkeypatch: pytest.MonkeyPatch):
 
     monkeypatch.setattr(figures, "encoded", encode)
     return caught
+
+
+def test_french_decimals_are_parted_by_semicolons() -> None:
+    table = np.tile([[5.0], [0.9], [0.8], [0.7]], (2, 1, 3)) - np.array([0.0, 1.0])[:, None, None]
+    shown = sweep_shown((0.0, 0.001), table)
+    norms, chosen = (shown.findings[key].measured for key in ("degree", "better"))
+    assert isinstance(norms, Both)
+    assert isinstance(chosen, Both)
+    assert "0 : 5,0 ± 0,0 ; 0,001 : 4,0 ± 0,0." in norms.read("fr")
+    assert "0: 5.0 ± 0.0, 0.001: 4.0 ± 0.0." in norms.en
+    assert "graine par graine : 0 ; 0 ; 0." in chosen.read("fr")
+
+
+def test_a_sentence_that_goes_from_goes_to() -> None:
+    rise = MeanChange.of([0.5, 0.6], [0.7, 0.8])
+    text = rise.both(Both(fr="L'exactitude passe de", en="The accuracy goes from"), 1)
+    assert text.read("fr").startswith("L'exactitude passe de 0,6 ± 0,1 à 0,8 ± 0,1 (")
+    assert text.en.startswith("The accuracy goes from 0.6 ± 0.1 to 0.8 ± 0.1 (")
+    assert rise.both(Both(fr="Écart :", en="Gap:"), 1).en.startswith("Gap: 0.6 ± 0.1 -> 0.8")
 
 
 LONG = Both(
