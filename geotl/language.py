@@ -53,7 +53,7 @@ class Message(str):
         else:
             one, many = self.template
             pattern = catalogue.ngettext(one, many, self.values["n"])
-        return _LOCAL.vformat(_spaced(pattern), (), self.values)
+        return _LOCAL.vformat(spaced(pattern), (), self.values)
 
 
 class _Joined(Message):
@@ -63,7 +63,7 @@ class _Joined(Message):
         between = self.template[0]
         if between == SEMICOLON:
             between = catalogue.gettext(between)
-        return _spaced(between).join(map(translated, self.values["parts"]))
+        return spaced(between).join(map(translated, self.values["parts"]))
 
 
 class _Changed(Message):
@@ -332,8 +332,12 @@ def local_number(text: str) -> str:
     return re.sub(" ?%", f"{NARROW}%", text)
 
 
-def _spaced(text: str) -> str:
-    """French signs of two parts, with a space before them that no line ends at."""
+def spaced(text: str) -> str:
+    """French signs of two parts, with a space before them that no line ends at.
+
+    >>> spaced("« 95 % » : oui ?").replace(SPACE, "_")
+    '«_95_%_»_: oui_?'
+    """
     return re.sub(r" ([;:?!%»°])|(?<=«) ", lambda found: f"{SPACE}{found[1] or ''}", text)
 
 

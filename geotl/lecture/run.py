@@ -19,6 +19,7 @@ from geotl.errors import ModelError
 from geotl.evaluation.evaluate import plain
 from geotl.io.files import json_text, write_text
 from geotl.io.locks import locked, output_lock
+from geotl.language import spaced
 from geotl.lecture import (
     architectures,
     augmentations,
@@ -34,7 +35,15 @@ from geotl.lecture import (
     transfer,
 )
 from geotl.lecture.figures import Shown, panels_figure
-from geotl.lecture.recipes import FIRST_SEED, PARTS, LectureRecipe, in_order, load_lecture
+from geotl.lecture.recipes import (
+    FIRST_SEED,
+    PARTS,
+    LectureRecipe,
+    Shallow,
+    Trained,
+    in_order,
+    load_lecture,
+)
 from geotl.lecture.texts import LANGUAGES, THEORIES, Both, Language, Theory, written
 from geotl.models.device import torch_threads
 from geotl.reporting.figures import write_png
@@ -70,6 +79,7 @@ def page_of(results: Sequence[Mapping[str, Any]], pictures: Mapping[str, Path]) 
         first_seed=FIRST_SEED,
         statuses=STATUSES,
         command=command,
+        spaced=spaced,
     )
 
 
@@ -218,6 +228,7 @@ def _told(name: str, recipe: LectureRecipe, numbers: Any, shown: Shown) -> dict[
         "play": recipe.play,
         "values": plain(shown.values),
         "numbers": numbers.model_dump(mode="json"),
+        "seeds": numbers.seeds if isinstance(numbers, Shallow | Trained) else None,
         "recipe": _fingerprint(recipe, numbers),
     }
 

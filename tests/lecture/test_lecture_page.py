@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import re
 import shlex
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from geotl.lecture.axes import french_axes, wrapped
 from geotl.lecture.explicit import sweep_shown
 from geotl.lecture.figures import Bars, Histograms, Lines, MeanChange, Series
 from geotl.lecture.recipes import ORDER, PARTS, in_order, load_lecture
-from geotl.lecture.run import command
+from geotl.lecture.run import command, page_of, show
 from geotl.lecture.texts import Both
 
 
@@ -63,6 +65,26 @@ def drawn(monkeypatch: pytest.MonkeyPatch):
 
     monkeypatch.setattr(figures, "encoded", encode)
     return caught
+
+
+def test_the_page_opens_with_the_slide_and_breaks_no_line_before_french_signs(
+    tmp_path: Path,
+) -> None:
+    record = show("dropout_masks", tmp_path, ["neurons=400", "passes=6"], log=lambda _: None)
+    promise = record["claims"][0] | {"key": "promise", "fr": "Que cela ?", "en": "This alone?"}
+    record |= {"claims": [promise, *record["claims"]], "seeds": 3}
+    files = {
+        f"dropout_masks.{lang}.png": tmp_path / f"dropout_masks.{lang}.png" for lang in ["fr", "en"]
+    }
+    page = page_of([record], files)
+    slide = re.findall(r'<div class="slide">(.*?)</div>', page, re.DOTALL)[0]
+    assert record["claims"][1]["en"] in slide
+    assert "This alone?" not in slide
+    assert "3 graines." in page
+    assert "3 seeds." in page
+    assert "± donne l’écart type sur les graines" in page
+    french = " ".join(re.findall(r'<span lang="fr">(.*?)</span>', page))
+    assert not re.findall(r" [;:?!%»]|« ", french)
 
 
 def test_french_decimals_are_parted_by_semicolons() -> None:
