@@ -215,7 +215,7 @@ def grouped(
         {arm: [float(one) for one in values] for arm, values in means.items()},
         label,
         sds={arm: [sd_of(row) for row in values] for arm, values in table.items()},
-        words={arm: [f"{100 * one:.0f} %" for one in values] for arm, values in means.items()},
+        words={arm: [f"{one:.0%}" for one in values] for arm, values in means.items()},
         percent=True,
     )
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
@@ -12,11 +13,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from geotl.lecture.texts import french_numbers
-from geotl.reporting.figures import INK, plain_axes
+from geotl.reporting.figures import FAINT, GREY, INK, plain_axes
 
 TITLE, TEXT, SMALL = 14, 12, 11  # points
 POINTS = 72  # in an inch
 BOLD, REGULAR = 0.62, 0.56  # mean width of a letter, over its size
+LEGEND_IN, KEY_IN, LETTER_IN = 0.24, 0.6, 0.088  # a legend's row, sign and letter, in inches
 
 
 def framed(axes: Axes, title: str, x: str, y: str, *, width_in: float, grid: str = "both") -> None:
@@ -82,3 +84,56 @@ def short(value: float) -> str:
         if abs(value) >= unit:
             return f"{value / unit:g}{word}"
     return f"{value:g}"
+
+
+def legend_columns(names: Sequence[str], width_in: float) -> int:
+    """Columns of a legend as wide as its panel.
+
+    >>> legend_columns(["training", "test"], 3.7), legend_columns(["a rather long name"] * 2, 3.7)
+    (2, 1)
+    """
+    longest = max(map(len, names))
+    return max(1, min(len(names), int(width_in / (KEY_IN + LETTER_IN * longest))))
+
+
+def legend_rows(names: Sequence[str], width_in: float) -> int:
+    """Rows of a legend as wide as its panel; 0 without names."""
+    return math.ceil(len(names) / legend_columns(names, width_in)) if names else 0
+
+
+def legend_below(axes: Axes, names: Sequence[str], width_in: float) -> None:
+    """A legend under the axes and their name, where it covers nothing."""
+    if names:
+        axes.figure.legend(
+            loc="outside lower left",
+            ncols=legend_columns(names, width_in),
+            frameon=False,
+            fontsize=SMALL,
+            labelcolor=INK,
+        )
+
+
+def marked(axes: Axes, marks: Mapping[float, str], *, percent: bool = False) -> None:
+    """Vertical lines with a word at their top, above what is drawn; no tick above 100 %."""
+    if not marks:
+        return
+    low, high = axes.get_ylim()
+    room = 0.1 * len(marks)
+    if axes.get_yscale() == "log":
+        axes.set_ylim(low, high * (high / low) ** room)
+    else:
+        if percent:
+            axes.set_yticks([tick for tick in axes.get_yticks() if low <= tick < 1.001])
+        axes.set_ylim(low, high + room * (high - low))
+    for place, (at, text) in enumerate(marks.items()):
+        axes.axvline(at, color=GREY, linewidth=1, linestyle=(0, (2, 2)), zorder=1)
+        axes.annotate(
+            text,
+            (at, 0.93 - 0.09 * place),
+            xycoords=("data", "axes fraction"),
+            xytext=(3, 0),
+            textcoords="offset points",
+            fontsize=SMALL,
+            color=FAINT,
+            bbox={"facecolor": "white", "alpha": 0.8, "pad": 1, "linewidth": 0},
+        )

@@ -120,6 +120,7 @@ def dropout_masks(numbers: Masks) -> Shown:
             ),
             {TRAINING: means.numpy()},
             bins=30,
+            marks={float(values.mean()): Both(fr="sans dropout", en="without dropout")},
         ),
     )
     measured = {"off": share, "factor": factor, "mean_moved": away, "never_off": never}

@@ -15,7 +15,19 @@ from numpy.typing import ArrayLike, NDArray
 
 from geotl.arrays import Float64s
 from geotl.evaluation.metrics import mean_interval
-from geotl.lecture.axes import SMALL, TITLE, framed, french_axes, plain_powers, short, wrapped
+from geotl.lecture.axes import (
+    LEGEND_IN,
+    SMALL,
+    TITLE,
+    framed,
+    french_axes,
+    legend_below,
+    legend_rows,
+    marked,
+    plain_powers,
+    short,
+    wrapped,
+)
 from geotl.lecture.texts import Both, Language, written
 from geotl.reporting.figures import (
     BLUE,
@@ -32,6 +44,7 @@ from geotl.reporting.rendering import default_colours
 Label = str | Both  # a plain string is a name, a formula or a number of both languages
 PANEL_IN, HIGH_IN, TILE_IN = 3.7, 3.4, 1.25
 COUNT = Both(fr="nombre", en="count")
+FEW_DOTS = 100  # of a series; they are drawn larger
 WHOLE_AXES = ("epoch", "époque", "step", "pas", "stage", "étage")
 
 
@@ -82,7 +95,7 @@ class Bars:
 
 @dataclass(frozen=True)
 class Histograms:
-    """A panel of distributions over common bins."""
+    """A panel of distributions over common bins; `marks` are as those of `Lines`."""
 
     title: Label
     x: Label
@@ -90,6 +103,7 @@ class Histograms:
     bins: int = 60
     log: bool = False
     y: Label = COUNT
+    marks: Mapping[float, Label] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -304,7 +318,15 @@ def _height(panel: Panel) -> float:
         return max(1.6, (panel.side_in + caption) * rows + 0.3 + 0.24 * (1 + heading.count("\n")))
     if isinstance(panel, Bars):
         return max(2.6, 1.3 + 0.27 * len(panel.names) * max(1.0, 0.75 * len(panel.groups)))
-    return HIGH_IN
+    return HIGH_IN + LEGEND_IN * legend_rows(_named(panel), PANEL_IN)
+
+
+def _named(panel: Lines | Bars | Histograms) -> list[str]:
+    """Names that a panel's legend shows: none where there is one group alone."""
+    if isinstance(panel, Lines):
+        return [str(series.name) for series in panel.series if str(series.name)]
+    groups = panel.groups if isinstance(panel, Bars) else panel.values
+    return [str(name) for name in groups] if len(groups) > 1 else []
 
 
 def _caption(text: Label) -> str:
@@ -342,18 +364,7 @@ def _lines(axes: Axes, panel: Lines) -> None:
         axes.set_ylim(*panel.limits)
     if str(panel.x).split(" (")[0] in WHOLE_AXES:
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    for place, (at, text) in enumerate(panel.marks.items()):
-        axes.axvline(at, color=GREY, linewidth=1, linestyle=(0, (2, 2)), zorder=1)
-        axes.annotate(
-            str(text),
-            (at, 0.02 + 0.1 * place),
-            xycoords=("data", "axes fraction"),
-            xytext=(3, 0),
-            textcoords="offset points",
-            fontsize=SMALL,
-            color=FAINT,
-            bbox={"facecolor": "white", "alpha": 0.8, "pad": 1, "linewidth": 0},
-        )
+    marked(axes, {at: str(text) for at, text in panel.marks.items()}, percent=panel.percent)
     if panel.level is not None:
         axes.axhline(panel.level[0], color=GREY, linewidth=1, linestyle=(0, (2, 2)), zorder=1)
         axes.annotate(
@@ -365,7 +376,7 @@ def _lines(axes: Axes, panel: Lines) -> None:
             fontsize=SMALL,
             color=FAINT,
         )
-    _legend(axes, [str(series.name) for series in panel.series])
+    legend_below(axes, _named(panel), PANEL_IN)
 
 
 def _plain_ticks(axes: Axes, panel: Lines) -> None:
@@ -380,7 +391,8 @@ def _series(axes: Axes, series: Series, colour: str) -> None:
     """A line with its band, or dots."""
     x, y = np.asarray(series.x, float), np.asarray(series.y, float)
     if series.dots:
-        axes.scatter(x, y, 14, color=colour, alpha=0.6, linewidths=0, label=str(series.name))
+        size, alpha = (36, 0.85) if len(x) <= FEW_DOTS else (14, 0.6)
+        axes.scatter(x, y, size, color=colour, alpha=alpha, linewidths=0, label=str(series.name))
         return
     few = "o" if len(x) <= 12 else ""
     style: str | tuple[int, tuple[int, int]] = (0, (4, 2)) if series.dashed else "-"
@@ -397,11 +409,6 @@ def _series(axes: Axes, series: Series, colour: str) -> None:
     if series.sd is not None:
         sd = np.nan_to_num(np.asarray(series.sd, float))
         axes.fill_between(x, y - sd, y + sd, color=colour, alpha=0.15, linewidth=0)
-
-
-def _legend(axes: Axes, names: Sequence[str]) -> None:
-    if any(names):
-        axes.legend(fontsize=SMALL, labelcolor=INK, loc="best", edgecolor="none", framealpha=0.8)
 
 
 def _bars(axes: Axes, panel: Bars) -> None:
@@ -444,15 +451,7 @@ def _bars(axes: Axes, panel: Bars) -> None:
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
     if panel.words:
         _room_for_words(axes, panel)
-    if count > 1:
-        axes.legend(
-            frameon=False,
-            fontsize=SMALL,
-            labelcolor=INK,
-            loc="upper left",
-            ncols=min(count, 3),
-            bbox_to_anchor=(0, -(0.7 if panel.label else 0.4) / _height(panel)),
-        )
+    legend_below(axes, _named(panel), PANEL_IN)
 
 
 def _room_for_words(axes: Axes, panel: Bars) -> None:
@@ -476,7 +475,8 @@ def _histograms(axes: Axes, panel: Histograms) -> None:
         axes.set_yscale("log")
         plain_powers(axes)
     framed(axes, str(panel.title), str(panel.x), str(panel.y), width_in=PANEL_IN)
-    _legend(axes, [str(name) for name in flat] if len(flat) > 1 else [])
+    marked(axes, {at: str(text) for at, text in panel.marks.items()})
+    legend_below(axes, _named(panel), PANEL_IN)
 
 
 def _pictures(part: SubFigure, panel: Pictures) -> None:

@@ -166,10 +166,16 @@ def _tiles_panel(numbers: ThreeFits, draws: Draws) -> Lines:
         for number, name in enumerate(numbers.classes)
     )
     title = Both(
-        fr=f"Les étiquettes, {numbers.wrong:.0%} de fausses",
-        en=f"The labels, {numbers.wrong:.0%} of them wrong",
+        fr=f"Étiquettes : {numbers.wrong:.0%} fausses",
+        en=f"Labels, {numbers.wrong:.0%} wrong",
     )
-    return Lines(title, across, up, series)
+    return Lines(title, _attribute(across), _attribute(up), series)
+
+
+def _attribute(name: str) -> Both:
+    """An attribute's name on an axis: BAND mean, or BAND sd."""
+    band, _, what = name.partition(" ")
+    return Both(fr=f"{band}, {'moyenne' if what == 'mean' else 'écart type'}", en=name)
 
 
 def _map_panel(title: Both, fit: Fitted, draws: Draws) -> Pictures:
