@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 
 from geotl.experiments.recipe import lectures
 from geotl.lecture import figures
@@ -156,3 +157,18 @@ def test_axes_without_numbers_stay_without() -> None:
     french_axes(figure)
     figure.draw_without_rendering()
     assert [t.get_text() for t in axes.get_xticklabels()] == []
+
+
+def test_legends_and_marks_cover_no_data(drawn: list[Figure]) -> None:
+    x = np.linspace(0, 1, 20)
+    lines = Lines("t", "x", "y", (Series("a", x, x), Series("b", x, 1 - x)), marks={0.9: "kept"})
+    spread_out = Histograms("t", "v", {"a": x, "b": x / 2})
+    for panel in (lines, spread_out):
+        figures.panels_figure([panel])
+        figure = drawn.pop()
+        (axes,) = (one for one in figure.findobj(Axes) if isinstance(one, Axes))
+        (legend,) = figure.findobj(Legend)
+        assert legend.get_window_extent().y1 < axes.xaxis.label.get_window_extent().y0
+        if panel is lines:
+            (text,) = axes.texts
+            assert text.get_window_extent().y0 > axes.transData.transform((0, 1))[1]
