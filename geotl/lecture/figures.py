@@ -316,9 +316,11 @@ def _height(panel: Panel) -> float:
         rows = math.ceil(len(panel.images) / panel.columns)
         heading = wrapped(str(panel.title), _width(panel), TITLE, bold=True)
         return max(1.6, (panel.side_in + caption) * rows + 0.3 + 0.24 * (1 + heading.count("\n")))
+    legend = LEGEND_IN * legend_rows(_named(panel), PANEL_IN)
     if isinstance(panel, Bars):
-        return max(2.6, 1.3 + 0.27 * len(panel.names) * max(1.0, 0.75 * len(panel.groups)))
-    return HIGH_IN + LEGEND_IN * legend_rows(_named(panel), PANEL_IN)
+        bars = 0.27 * len(panel.names) * max(1.0, 0.75 * len(panel.groups))
+        return max(2.6, 1.3 + bars + legend)
+    return HIGH_IN + legend
 
 
 def _named(panel: Lines | Bars | Histograms) -> list[str]:
