@@ -281,9 +281,7 @@ def _explained(text: str) -> tuple[int, str] | None:
         if best is not None and best[0] >= len(text):
             break
         for match in filter(None, (pattern.fullmatch(text) for pattern in patterns)):
-            parts = {
-                name: _explained_part(part) for name, part in match.groupdict().items()
-            }
+            parts = {name: _explained_part(part) for name, part in match.groupdict().items()}
             score = literal + sum(count for count, _ in parts.values())
             if best is None or score > best[0]:
                 values = {name: value for name, (_, value) in parts.items()}
