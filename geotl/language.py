@@ -281,9 +281,7 @@ def _explained(text: str) -> tuple[int, str] | None:
         if best is not None and best[0] >= len(text):
             break
         for match in filter(None, (pattern.fullmatch(text) for pattern in patterns)):
-            parts = {
-                name: _explained(part) or (0, part) for name, part in match.groupdict().items()
-            }
+            parts = {name: _explained_part(part) for name, part in match.groupdict().items()}
             score = literal + sum(count for count, _ in parts.values())
             if best is None or score > best[0]:
                 values = {name: value for name, (_, value) in parts.items()}
@@ -291,12 +289,28 @@ def _explained(text: str) -> tuple[int, str] | None:
     return best
 
 
+def _explained_part(part: str) -> tuple[int, str]:
+    """The same of a part of a text: a short word there, such as "on", may be a name that is given.
+
+    Templates of one such word are only whole texts.
+    """
+    short = len(part) <= _SHORT and part.isalpha()
+    return (None if short else _explained(part)) or (0, part)
+
+
 @cache
 def _patterns() -> list[tuple[str, int, tuple[re.Pattern[str], ...]]]:
-    """Every template, how much of it stands beside values, and what finds it in a text."""
+    """Every template, how much of it stands beside values, and what finds it in a text.
+
+    One of values alone is left out: any text could be made of it.
+    """
     keys = catalogue("fr")._catalog  # type: ignore[attr-defined]
     templates = {key[0] if isinstance(key, tuple) else key for key in keys} - {""}
-    found = [(one, _literal(one), (_pattern(one, ".+?"), _pattern(one, ".+"))) for one in templates]
+    found = [
+        (one, literal, (_pattern(one, ".+?"), _pattern(one, ".+")))
+        for one in templates
+        if (literal := _literal(one))
+    ]
     return sorted(found, key=lambda each: (-each[1], each[0]))
 
 
@@ -317,6 +331,7 @@ def _pattern(template: str, value: str) -> re.Pattern[str]:
 
 
 _DAY = r"(\d{4})-(\d\d)-(\d\d)((?:T.*)?)"
+_SHORT = 3  # letters
 _NUMBER = r"[+−-]?[\d,]*\.?\d+(?:e[+-]?\d+)?%?"
 
 

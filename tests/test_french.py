@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gettext
 import json
 import runpy
@@ -94,6 +95,31 @@ def test_texts_of_files_are_found_again() -> None:
         assert translated(stored("Sand dunes of 1900")) == "Sand dunes of 1900"
 
 
+@pytest.mark.parametrize(
+    "given", ["python 3.11.7, map_confidence.tif", "0.1.0", "scene.tif", "red, on"]
+)
+def test_what_is_no_text_of_geotl_stays_as_it_is(given: str) -> None:
+    with language("fr"):
+        assert translated(stored(given)) == given
+
+
+def test_a_maps_names_and_versions_stay_and_its_members_are_named() -> None:
+    look = made_look()
+    files = ("map.tif", "map_confidence.tif", "scene.tif")
+    facts = made_facts(look, ["a", "b", "c", "d"], files=files)
+    tags = {
+        "GEOTL_SCENE": "scene.tif",
+        "GEOTL_TRAINED_WITH": "python 3.11.7, torchvision 0.29.2",
+        "GEOTL_MEMBERS": "discriminant_wide 0.53, forest_bands_wide 0.47",
+    }
+    facts = dataclasses.replace(facts, tags=facts.tags | tags)
+    with language("fr"):
+        text = read(map_html(look, facts, b""))
+    for words in (*tags.values(), ", ".join(files), "0.1.0"):
+        assert (words in text) == (words != tags["GEOTL_MEMBERS"]), words
+    assert "discriminant, fenêtres 0,53 ; forêt, bandes + fenêtres 0,47" in text
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Small tiles, a scene with labels, and an empty recipe."""
@@ -167,6 +193,13 @@ def test_diagnoses_are_in_french(made: Path) -> None:
     more = [*over(made), *labelled_scenes.PIXELS, "--target", "1e-3"]
     text = checked(made, "diagnose", "diagnosis.html", made / "small.yaml", *more)
     assert "Bien ajusté" in text
+    (out,) = (one.parent.parent for one in made.glob("diagnose-*/folds/1-*.json"))
+    again = ["diagnose", str(made / "small.yaml"), *more, "-o", str(out), "--lang", "fr", "-q"]
+    assert main(again) == 0  # from the records of its folds
+    kept = read((out / "diagnosis.html").read_text(encoding="utf-8"))
+    for words in (text, kept):
+        assert "discriminant, fenêtres" in words
+        assert [name for name in ("fused", "discriminant, wide") if name in words] == []
 
 
 def test_a_check_is_in_french(made: Path) -> None:

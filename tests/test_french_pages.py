@@ -28,7 +28,9 @@ def headings(text: str) -> list[int]:
 
 
 def code(text: str) -> list[str]:
-    return [line for line in text.splitlines() if line.startswith("    ")]
+    """Lines of code, without their comments and what stands before these."""
+    lines = [line for line in text.splitlines() if line.startswith("    ")]
+    return [re.sub(r"\s+# .*", "", line) for line in lines]
 
 
 def prose(text: str) -> list[str]:
@@ -66,7 +68,8 @@ def sections(text: str) -> list[str]:
 
 
 def test_there_are_pages() -> None:
-    assert {"README.fr.md", "docs/LECTURE.fr.md", "docs/practical/README.fr.md"} <= {*PAGES}
+    folders = ("", "docs/practical/", "docs/notebooks/")
+    assert {f"{folder}README.fr.md" for folder in folders} | {"docs/LECTURE.fr.md"} <= {*PAGES}
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -94,8 +97,18 @@ def test_no_sentence_is_english(page: str) -> None:
     assert ENGLISH.findall(text) == []
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_no_comment_of_code_is_english(page: str) -> None:
+    comments = re.findall(r"(?m)^    .*?\s# (.*)$", french(page))
+    known = {*re.findall(r"(?m)^    .*?\s# (.*)$", english(page))}
+    assert not known & {*comments}
+
+
 def test_what_differs_is_seen() -> None:
     thousands = figures("1\u202f024 de 2,5, .3 et 0,623", french=True)
     assert thousands == figures("1,024 of 2.5, .3 and 0.623", french=False)
     assert figures("0.623", french=False) != figures("0,632", french=True)
     assert ENGLISH.findall("Le cours and more") == ["and"]
+    assert (
+        code("    make demo    # les tuiles") == code("    make demo  # tiles") == ["    make demo"]
+    )

@@ -80,6 +80,7 @@ def _read(record: Mapping[str, Any], draw: Draw) -> FoldResult:
     predicted = {
         method_named(name): np.array(rows, np.int64) for name, rows in record["predicted"].items()
     }
+    training = {method_named(name): share for name, share in record["training"].items()}
     arrays = {"predicted": predicted, "logits": np.array(record["logits"], np.float64)}
     several = {"labels": tuple(record["labels"]), "lacking": tuple(record["lacking"])}
-    return FoldResult(draw=draw, **{**record, **arrays, **several})
+    return FoldResult(draw=draw, **{**record, **arrays, **several, "training": training})

@@ -19,6 +19,7 @@ from geotl.mapping.provenance import (
     MMU_TAG,
     SMOOTH_TAG,
 )
+from geotl.models.pixel_model import title_of
 
 SAMPLES = {"pixels": msg("pixels"), "tiles": msg("tiles")}
 
@@ -61,7 +62,8 @@ class MapFacts:
     def members_words(self) -> str:
         """Members with their weights, for readers."""
         pairs = [one.rpartition(" ") for one in self.members.split(", ")]
-        return joined([msg("{member} {share}", member=n, share=numeral(s)) for n, _, s in pairs])
+        named = [(title_of(n) if "_" in n else n, numeral(share)) for n, _, share in pairs]
+        return joined([msg("{member} {share}", member=n, share=s) for n, s in named], "; ")
 
     @property
     def samples(self) -> str:

@@ -16,7 +16,7 @@ from geotl.arrays import Pixels
 from geotl.evaluation.metrics import Interval
 from geotl.io.files import whole_file, write_text
 from geotl.io.geodesy import ground_of
-from geotl.language import Message, current, joined, msg, numeral, stored, translated
+from geotl.language import current, joined, msg, numeral, stored, translated
 from geotl.mapping.cartography import confidence_ramp, jpeg, map_figure, rgb_of
 from geotl.mapping.graticule import lattice
 from geotl.mapping.layers import Areas
@@ -342,19 +342,19 @@ def _provenance(facts: MapFacts) -> Table:
     tags = facts.tags
     pairs = {
         msg("Scene"): tags.get("GEOTL_SCENE"),
-        msg("Acquired"): facts.acquired,
+        msg("Acquired"): _said(facts.acquired),
         msg("Model (sha256)"): tags.get("GEOTL_MODEL_SHA256"),
         **_how(facts),
         msg("Extra bands"): tags.get(EXTRA_TAG),
-        msg("Smoothed in windows of [px]"): tags.get(SMOOTH_TAG),
-        msg("Minimum mapping unit [ha]"): tags.get(MMU_TAG),
-        msg("Coverage of the prediction sets, as stated"): tags.get(SETS_TAG),
-        msg("Mapped"): tags.get("GEOTL_DATE"),
+        msg("Smoothed in windows of [px]"): _said(tags.get(SMOOTH_TAG)),
+        msg("Minimum mapping unit [ha]"): _said(tags.get(MMU_TAG)),
+        msg("Coverage of the prediction sets, as stated"): _said(tags.get(SETS_TAG)),
+        msg("Mapped"): _said(tags.get("GEOTL_DATE")),
         "geotl": tags.get("GEOTL_VERSION"),
         msg("Trained with"): tags.get("GEOTL_TRAINED_WITH"),
         msg("Files"): ", ".join(facts.files),
     }
-    rows = tuple((name, _shown(value)) for name, value in pairs.items() if value)
+    rows = tuple((name, value) for name, value in pairs.items() if value)
     return Table((msg("What"), msg("Value")), rows)
 
 
@@ -364,12 +364,12 @@ def _how(facts: MapFacts) -> dict[str, str | None]:
     if facts.members:
         return {msg("Members and weights"): facts.members_words()}
     return {
-        msg("Mode"): tags.get("GEOTL_MODE"),
-        msg("Window [px]"): tags.get("GEOTL_WINDOW_PX"),
-        msg("Step [px]"): tags.get("GEOTL_STEP_PX"),
-        msg("Views averaged"): tags.get("GEOTL_VIEWS"),
-        msg("Dense and exact agree"): tags.get("GEOTL_DENSE_AGREEMENT"),
-        msg("Dense features corrected"): tags.get("GEOTL_DENSE_CORRECTION"),
+        msg("Mode"): _said(tags.get("GEOTL_MODE")),
+        msg("Window [px]"): _said(tags.get("GEOTL_WINDOW_PX")),
+        msg("Step [px]"): _said(tags.get("GEOTL_STEP_PX")),
+        msg("Views averaged"): _said(tags.get("GEOTL_VIEWS")),
+        msg("Dense and exact agree"): _said(tags.get("GEOTL_DENSE_AGREEMENT")),
+        msg("Dense features corrected"): _said(tags.get("GEOTL_DENSE_CORRECTION")),
     }
 
 
@@ -414,6 +414,6 @@ def _words() -> dict[str, str]:
     return {name: translated(text) for name, text in words.items()} | {"locale": current()}
 
 
-def _shown(value: str) -> str:
-    """A tag's text, or a message as it is."""
-    return value if isinstance(value, Message) else stored(value)
+def _said(text: str | None) -> str | None:
+    """What a tag says in geotl's words, as a message; names and versions are not of these."""
+    return stored(text) if text else None

@@ -1,5 +1,6 @@
 """Trouvez l'erreur / spot the bug: la figure de l'historique / the figure of the history.
 
+Quelqu'un lit dans cette figure que la perte augmente pendant que le réseau apprend. Pourquoi ?
 Somebody reads in this figure that the loss grows while the network learns. Why?
 
 python docs/practical/check.py exercises/bug_figure.py
@@ -13,7 +14,10 @@ History = list[dict[str, float]]
 
 
 def curves(history: History) -> Figure:
-    """Two panels: loss, and accuracy, of training and validation by epoch."""
+    """Deux cadres : la perte, et l'exactitude, d'entraînement et de validation par époque.
+
+    Two panels: loss, and accuracy, of training and validation by epoch.
+    """
     figure = Figure(figsize=(8, 3), layout="constrained")
     epochs = [row["epoch"] for row in history]
     left, right = figure.subplots(1, 2)
