@@ -329,7 +329,7 @@ def test_a_map_says_which_members_made_it(model, scene, tmp_path):
     assert len(training_boxes(tags)) == 300
     page = (tmp_path / "m.html").read_text()
     assert "Members and weights" in page
-    assert "wide 0.50, bands 0.25, forest 0.25" in page
+    assert "wide 0.50; bands 0.25; forest 0.25" in page  # a name may have a comma
     assert "on 120 test pixels" in page
     for foreign in ("network", "dense", "training tiles", "labelled tiles", "Window [px]"):
         assert foreign not in page, foreign
