@@ -16,7 +16,7 @@ from helpers.tiles import write_tile
 
 from geotl.cli.main import main
 from geotl.export.model_card import CardFacts, model_card
-from geotl.lecture.run import page_of
+from geotl.lecture.run import figure_name, page_of
 from geotl.mapping.cartography import map_figure
 from geotl.mapping.page import map_html
 from geotl.models.model_file import load
@@ -97,13 +97,27 @@ def test_the_lecture(tmp_path: Path) -> None:
         "name": NAME,
         "part": "explicit",
         "title": {"fr": HTML, "en": NAME},
-        "claims": [{"fr": HTML, "en": NAME, "held": False, "measured": HTML}],
+        "design": {"fr": HTML, "en": NAME},
+        "claims": [
+            {
+                "key": NAME,
+                "fr": HTML,
+                "en": NAME,
+                "theory": "open",
+                "reason": {"fr": HTML, "en": NAME},
+                "held": False,
+                "status": "open",
+                "measured": {"fr": HTML, "en": NAME},
+            }
+        ],
         "note": {"fr": NAME, "en": HTML},
+        "play": HTML,
     }
-    page = is_harmless(page_of([one], {NAME: tmp_path / "a.png"}))
+    pictures = {figure_name(NAME, language): tmp_path / "a.png" for language in ("fr", "en")}
+    page = is_harmless(page_of([one], pictures))
     assert page.text.count(HTML) >= 4
     assert page.text.count(NAME) >= 4
-    assert "did NOT HOLD" in page.text
+    assert "Not seen here" in page.text
 
 
 def test_a_model_card(tmp_path: Path) -> None:

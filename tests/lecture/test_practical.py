@@ -114,11 +114,15 @@ def test_the_committed_notebook_says_what_the_lecture_says(committed):
     assert "annonce InceptionV3, mais son code charge VGG16" in text
 
 
-def test_the_readme_quotes_the_committed_notebook(committed):
-    quoted = (HERE / "README.md").read_text().partition("(`make practical`):\n\n")[2]
+@pytest.mark.parametrize(
+    ("name", "before"),
+    [("README.md", "(`make practical`):"), ("README.fr.md", "(`make practical`) :")],
+)
+def test_the_readme_quotes_the_committed_notebook(committed, name, before):
+    quoted = (HERE / name).read_text(encoding="utf-8").partition(f"{before}\n\n")[2]
     lines = [line.removeprefix("    ") for line in quoted.partition("\n\n")[0].splitlines()]
-    assert len(lines) == 6
-    assert not set(lines) - set(printed(committed).splitlines())
+    assert len(lines) == 11
+    assert not set(lines) - set(printed(committed).replace("\xa0", " ").splitlines())
 
 
 @pytest.fixture
@@ -136,7 +140,7 @@ def test_the_notebook_runs_on_the_user_s_files(users_files, tmp_path, quick):
     book = own("nbformat").read(str(out), as_version=4)
     told = printed(book)
     assert "Fashion-MNIST : 100 images pour apprendre, 50 pour tester" in told
-    assert "here:  35,650" in told
+    assert "ici | here: 35,650" in told
     assert "70 images to learn from, 30 to validate on" in told
     assert "numbers that mean something else" not in told  # they do already
     assert str(users_files) not in out.read_text()
