@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from geotl.language import spaced
 from geotl.lecture import run
 from geotl.lecture.figures import Bars, Histograms, Lines, MeanChange, Pictures, Series
 from geotl.lecture.recipes import in_order, load_lecture
@@ -62,7 +63,7 @@ def test_all_go_on_one_page_and_finished_ones_are_kept(
     for name in some:
         recipe = load_lecture(name)[1]
         for text in (recipe.title, *recipe.claims.values()):
-            assert text.fr in unescape(html)
+            assert spaced(text.fr) in unescape(html)
             assert text.en in unescape(html)
     assert "2 recipes; 5 of 5 claims that must hold were seen" in capsys.readouterr().out
 
