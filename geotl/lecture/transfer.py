@@ -164,7 +164,7 @@ def transfer_shown(
     )
     test, gap = compared(arms, "test"), compared(arms, "gap")
     first = MeanChange.of(*([float(curve(o.history, "val_accuracy")[0]) for o in a] for a in arms))
-    learnt = min(fit.train for arm in arms for fit in arm)
+    lowest = min(fit.train for arm in arms for fit in arm)
     goal = f"{numbers.goal:.0%}"
     findings = {
         "compute": ClaimResult(
@@ -193,9 +193,9 @@ def transfer_shown(
             gap.falls,
             gap.both(
                 Both(
-                    fr=f"tous les réseaux savent {learnt:.0%} ou plus de l'entraînement ; écart "
+                    fr=f"tous les réseaux savent {lowest:.0%} ou plus de l'entraînement ; écart "
                     "entre entraînement et test",
-                    en=f"all networks know {learnt:.0%} or more of the training tiles; gap "
+                    en=f"all networks know {lowest:.0%} or more of the training tiles; gap "
                     "between training and test accuracy",
                 )
             ),
@@ -238,7 +238,7 @@ def transfer_shown(
         "wait": wait.values(),
         "judged": test.values(),
         "gap": gap.values(),
-        "train": min(fit.train for arm in arms for fit in arm),
+        "train": lowest,
         "first": first.values(),
         "unlike": unlike.values(),
         "weights_sha256": weights_sha256(numbers),

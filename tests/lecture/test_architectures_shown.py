@@ -9,17 +9,9 @@ import torch
 
 from geotl.lecture import architectures, blocks
 from geotl.lecture.recipes import BackboneTable, Bottleneck, Levels, Pictured
-from geotl.lecture.samples import sample
 from geotl.models.registry import build_backbone
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_cache(tmp_path_factory: pytest.TempPathFactory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GEOTL_CACHE", str(tmp_path_factory.mktemp("cache")))
-        sample.cache_clear()
-        yield
-    sample.cache_clear()
+pytestmark = pytest.mark.usefixtures("lecture_cache")
 
 
 def held(shown) -> dict[str, bool]:

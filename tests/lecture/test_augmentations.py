@@ -30,13 +30,7 @@ FIELDS = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_cache(tmp_path_factory: pytest.TempPathFactory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GEOTL_CACHE", str(tmp_path_factory.mktemp("cache")))
-        sample.cache_clear()
-        yield
-    sample.cache_clear()
+pytestmark = pytest.mark.usefixtures("lecture_cache")
 
 
 def seen(shown: Shown) -> dict[str, bool]:

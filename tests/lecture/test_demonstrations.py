@@ -14,19 +14,12 @@ from geotl.language import spaced
 from geotl.lecture import run
 from geotl.lecture.figures import Bars, Histograms, Lines, MeanChange, Pictures, Series
 from geotl.lecture.recipes import in_order, load_lecture
-from geotl.lecture.samples import sample
 from geotl.lecture.texts import Both, Claim
 
 SMALL = {"shots": 2, "judged": 18, "seeds": 2, "epochs": 2}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_cache(tmp_path_factory: pytest.TempPathFactory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GEOTL_CACHE", str(tmp_path_factory.mktemp("cache")))
-        sample.cache_clear()
-        yield
-    sample.cache_clear()
+pytestmark = pytest.mark.usefixtures("lecture_cache")
 
 
 def held(shown) -> dict[str, bool]:

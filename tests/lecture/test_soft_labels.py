@@ -9,20 +9,13 @@ from geotl.errors import RecipeError
 from geotl.lecture import soft_labels
 from geotl.lecture.figures import MeanChange, Shown
 from geotl.lecture.recipes import Softened
-from geotl.lecture.samples import sample
 from geotl.lecture.soft_labels import Answers, mislabelled
 from geotl.training.learner import Learner
 
 SMALL = {"shots": 3, "judged": 40, "seeds": 2, "epochs": 2, "input_px": 16, "seed": 0}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_cache(tmp_path_factory: pytest.TempPathFactory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GEOTL_CACHE", str(tmp_path_factory.mktemp("cache")))
-        sample.cache_clear()
-        yield
-    sample.cache_clear()
+pytestmark = pytest.mark.usefixtures("lecture_cache")
 
 
 def seen(shown: Shown) -> dict[str, bool]:

@@ -28,13 +28,7 @@ SMALL = {"shots": 2, "judged": 18, "seeds": 2, "epochs": 2}
 BANDS = list(transfer.SOURCE_BANDS)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_cache(tmp_path_factory: pytest.TempPathFactory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GEOTL_CACHE", str(tmp_path_factory.mktemp("cache")))
-        sample.cache_clear()
-        yield
-    sample.cache_clear()
+pytestmark = pytest.mark.usefixtures("lecture_cache")
 
 
 def held(shown) -> dict[str, bool]:
