@@ -149,9 +149,9 @@ class Shown:
 class MeanChange:
     """A difference between pairs that differ in one key: mean and sd over seeds.
 
-    >>> MeanChange.of([0.5, 0.6, 0.7], [0.7, 0.8, 0.95]).words("accuracy")
-    'accuracy 0.600 ± 0.100 -> 0.817 ± 0.126 (+0.217 [+0.145, +0.288], it rises)'
     >>> rise = MeanChange.of([0.5, 0.6, 0.7], [0.7, 0.8, 0.95])
+    >>> rise.both(Both(fr="exactitude", en="accuracy")).en
+    'accuracy 0.600 ± 0.100 -> 0.817 ± 0.126 (+0.217 [+0.145, +0.288], it rises)'
     >>> rise.both(Both(fr="exactitude", en="accuracy")).read("fr")
     'exactitude 0,600 ± 0,100 -> 0,817 ± 0,126 (+0,217 [+0,145 ; +0,288], hausse)'
     >>> rise.title(Both(fr="tourner", en="turning")).en
@@ -194,10 +194,6 @@ class MeanChange:
     def falls(self) -> bool:
         """A visible fall."""
         return self.visible and float(self.change.mean()) < 0
-
-    def words(self, what: str, digits: int = 3) -> str:
-        """Both means with their sd, and the mean change with its 95 % interval, in English."""
-        return self.both(Both(fr=what, en=what), digits).en
 
     def both(self, what: Both, digits: int = 3) -> Both:
         """Both means with their sd, and the mean change with its 95 % interval."""

@@ -32,7 +32,7 @@ def held(shown) -> dict[str, bool]:
 def test_an_effect_is_visible_only_beyond_its_interval() -> None:
     noise = MeanChange.of([0.5, 0.6, 0.7], [0.7, 0.5, 0.72])
     assert not noise.visible
-    assert "no visible effect" in noise.words("accuracy")
+    assert "no visible effect" in noise.both(Both(fr="exactitude", en="accuracy")).en
     assert MeanChange.of([0.5, 0.6, 0.7], [0.61, 0.7, 0.8]).rises
     assert MeanChange.of([0.5, 0.6], [0.4, 0.5]).falls
     assert not MeanChange.of([0.5], [0.9]).visible
