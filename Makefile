@@ -1,4 +1,4 @@
-# make demo: train, judge and save on the sample tiles, map the sample scene by windows and by pixels, export.  make test: everything that is checked.
+# make demo: train, test and save on the sample tiles, map the sample scene by windows and by pixels, export.  make test: everything that is checked.
 # make lecture: every technique of the lecture shown, on one page.
 PYTHON ?= python3
 VENV := .venv
@@ -30,7 +30,7 @@ test-export: $(VENV)/.tested
 	$(BIN)/python -m pytest tests/export/test_export_matrix.py -m export_matrix
 
 # Damaged files of every kind that is read, for FUZZ_SECONDS or FUZZ_MUTATIONS files, from FUZZ_SEED;
-# what goes wrong is kept and told.
+# what goes wrong is kept and reported.
 FUZZ_SECONDS ?= 300
 FUZZ_MUTATIONS ?=
 FUZZ_SEED ?= 0
@@ -81,7 +81,7 @@ openlayers:
 	  && cd $$work && npm ci --ignore-scripts --no-audit --no-fund && node build.js $$assets; \
 	  status=$$?; rm -rf $$work; exit $$status
 
-# The environment is made anew when the pins change, and added to when pyproject.toml does.
+# The environment is made again when the pins change, and added to when pyproject.toml does.
 $(VENV)/.made: constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("geotl needs Python 3.11 or newer; set PYTHON=") if sys.version_info < (3, 11) else 0'
 	$(PYTHON) -m venv --clear $(VENV)

@@ -1,11 +1,11 @@
-"""Accuracy of the shipped recipes on real tiles: 20 draws, judged on every tile not drawn.
+"""Accuracy of the shipped recipes on real tiles: 20 draws, tested on every tile not drawn.
 
     python benchmarks/accuracy.py [--draws 20] [--half both] [--backbone resnet18]
                                   [--only eurosat_rgb] [--data ../shared/data]
 
 Prints mean and sd of overall accuracy for the recipe, the recipe from random weights, and,
 apart, with the undrawn tiles' pixels (no labels); the median time to fit a draw and the size of
-the model file. `--half judge` keeps to the tiles on which no setting was chosen (halves.py).
+the model file. `--half test` keeps to the tiles on which no setting was chosen (halves.py).
 Peak memory is the process's.
 """
 
@@ -34,7 +34,7 @@ MOST_OF_A_HALF = {"eurosat_rgb": 40, "ucmerced": 5}
 
 
 def cases(half: str, only: str) -> list[tuple[str, int]]:
-    """Data sets and labels a class that leave enough tiles to judge on."""
+    """Data sets and labels a class that leave enough test tiles."""
     return [
         (name, shots)
         for name, shots in CASES
@@ -45,7 +45,7 @@ def cases(half: str, only: str) -> list[tuple[str, int]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--draws", type=int, default=20)
-    parser.add_argument("--half", choices=["both", "judge"], default="both")
+    parser.add_argument("--half", choices=["both", "test"], default="both")
     parser.add_argument("--backbone", choices=sorted(NETWORKS), default="resnet18")
     parser.add_argument("--only", default="", help="part of a data set's name")
     default = os.environ.get("GEOTL_DATA", HERE.parent / "shared" / "data")
@@ -71,8 +71,8 @@ def main() -> None:
             )
             begun, out = time.perf_counter(), Path(scratch) / f"{name}{shots}"
             found = run(recipe, out, quiet=True, log=lambda _: None)
-            for method, told in found["draws"].items():
-                mean, sd = told["overall"]["mean"], told["overall"]["sd"] or 0.0
+            for method, scores in found["draws"].items():
+                mean, sd = scores["overall"]["mean"], scores["overall"]["sd"] or 0.0
                 print(f"{name:12} {shots:6}  {method:34} {100 * mean:.1f} ± {100 * sd:.1f} %")
             size = (out / "model.safetensors").stat().st_size / 1e6
             print(

@@ -41,9 +41,9 @@ from geotl.training.strategies import head_fit
 HERE = Path(__file__).resolve().parent.parent
 WEIGHTS = "weights/resnet18-imagenet1k_v1-conv1_to_layer3.pth"
 CASES: tuple[tuple[str, Half, int], ...] = (
-    ("eurosat_rgb", "judge", 10),
-    ("eurosat_rgb", "judge", 40),
-    ("ucmerced", "judge", 5),
+    ("eurosat_rgb", "test", 10),
+    ("eurosat_rgb", "test", 40),
+    ("ucmerced", "test", 5),
     ("ucmerced", "both", 10),
     ("sample_target", "both", 10),
 )

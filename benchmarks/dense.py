@@ -1,8 +1,8 @@
-"""Ways to bring dense features to exact mode's, judged on windows that had no part in them.
+"""Ways to bring dense features to exact mode's, tested on windows that had no part in them.
 
     python benchmarks/dense.py MODEL SCENE --sensor NAME [--step PX] [--views N] [--each N]
 
-Windows of nine blocks are looked at both ways; each half of them is judged by what the other half
+Windows of nine blocks are looked at both ways; each half of them is tested with what the other half
 gave: the share named as exact mode names them, and how often each class is named.
 """
 
@@ -35,18 +35,18 @@ def least_squares(dense: Tensor, exact: Tensor) -> Correction:
     return replace(fitted("shift", dense, exact), scale=scale.float(), shift=shift.float())
 
 
-def corrected(how: str, dense: Tensor, exact: Tensor, learnt: Tensor, held: Tensor) -> Tensor:
-    """Held windows' features, corrected by what the learnt ones give."""
+def corrected(how: str, dense: Tensor, exact: Tensor, fitted: Tensor, tested: Tensor) -> Tensor:
+    """Features of the tested windows, corrected by what is fitted to the others."""
     if how == "none":
-        return dense[held]
+        return dense[tested]
     if how.endswith(", each view"):
         kind, views = how.removesuffix(", each view"), range(dense.shape[1])
         parts = [
-            corrected(kind, dense[:, v : v + 1], exact[:, v : v + 1], learnt, held) for v in views
+            corrected(kind, dense[:, v : v + 1], exact[:, v : v + 1], fitted, tested) for v in views
         ]
         return torch.cat(parts, dim=1)
     make = least_squares if how == "least squares" else lambda d, e: fitted(how, d, e)
-    return make(dense[learnt], exact[learnt]).applied(dense[held])
+    return make(dense[fitted], exact[fitted]).applied(dense[tested])
 
 
 def main() -> None:
@@ -76,8 +76,8 @@ def main() -> None:
     for how in ways + ([f"{kind}, each view" for kind in KINDS] if args.views > 1 else []):
         named = np.empty_like(wanted)
         for half in (sample.half, ~sample.half):
-            told = torch.from_numpy(~half), torch.from_numpy(half)
-            features = corrected(how, sample.dense, sample.exact, *told)
+            sides = torch.from_numpy(~half), torch.from_numpy(half)
+            features = corrected(how, sample.dense, sample.exact, *sides)
             named[half] = classes_of(plan.sweep, features)
         share = 100 * (named == wanted).mean()
         print(f"{how:30} {share:5.1f} % alike, classes {np.bincount(named, None, count)}")

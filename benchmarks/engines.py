@@ -160,7 +160,7 @@ def read(path: Path) -> np.ndarray:
         return source.read().astype(np.float64)
 
 
-def told(values: list[float]) -> str:
+def written(values: list[float]) -> str:
     """Median and range."""
     return f"{statistics.median(values):.3g} ({min(values):.3g}-{max(values):.3g})"
 
@@ -185,8 +185,8 @@ def measured(name: str, model: Path, folder: Path, args: argparse.Namespace) -> 
     )
     for engine, row in rows.items():
         print(
-            f"| {engine} | {told(row.ready)} | {row.peaks['ready']:.2f} "
-            f"| {told(row.mapped)} | {row.peaks['mapped']:.2f} |"
+            f"| {engine} | {written(row.ready)} | {row.peaks['ready']:.2f} "
+            f"| {written(row.mapped)} | {row.peaks['mapped']:.2f} |"
         )
     print(f"\nBeside torch's map: {alike(out)}.", flush=True)
 

@@ -1,8 +1,8 @@
 """A model's exported files: size, rate, accuracy on labelled tiles, difference from the model.
 
 python benchmarks/exports.py MODEL DATA prints a table. Every format is run by itself on one half
-of the tiles; int8's ranges are measured on the other. Which of the tiles the model learnt from its
-file does not tell: if some are among the judged ones, all accuracies flatter alike.
+of the tiles; int8's ranges are measured on the other. The model file does not
+say which tiles it was trained on: if some are among the tested ones, all accuracies are too high.
 """
 
 from __future__ import annotations

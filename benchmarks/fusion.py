@@ -1,6 +1,6 @@
 """Fusion of tiles with band statistics: the network alone, by `auto` and fused, on the same draws.
 
-    python benchmarks/fusion.py [--half judge] [--draws 10] [--only eurosat] [--data ../shared/data]
+    python benchmarks/fusion.py [--half test] [--draws 10] [--only eurosat] [--data ../shared/data]
                                 [key=value ...]
 
 Settings of the fusion (statistics, members, weights, and what `auto` asks for) were chosen on the
@@ -184,7 +184,7 @@ def interval(gain: Float64s) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--half", choices=["choose", "judge", "both"], default="judge")
+    parser.add_argument("--half", choices=["choose", "test", "both"], default="test")
     parser.add_argument("--draws", type=int, default=10)
     parser.add_argument("--only", default="", help="part of a row's name")
     parser.add_argument("--source", type=Path, help="network of geotl run sample_source")

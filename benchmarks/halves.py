@@ -1,4 +1,4 @@
-"""Each data set in two halves: one to choose settings on, one to judge what was chosen.
+"""Each data set in two halves: one to choose settings on, one to test what was chosen.
 
 The tiles of a class are ordered by the hash of their content and dealt out in turn, so that no list
 has to be kept.
@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
-Half = Literal["choose", "judge", "both"]
+Half = Literal["choose", "test", "both"]
 
 
 def half_of(root: Path, half: Half, into: Path) -> Path:

@@ -92,12 +92,12 @@ def network(experiment: Experiment, draw: Draw) -> NDArray[np.floating]:
     return logits_of_test(experiment, fit_draw(experiment, draw))
 
 
-def judged(
+def answered(
     method: Callable[..., NDArray[np.floating]],
     experiment: Experiment,
     draw: Draw,
 ) -> tuple[NDArray[np.int64], Bools]:
-    """The chips judged in a draw, and which were named rightly."""
+    """The test chips of a draw, and which were classified correctly."""
     rows = draw.split.test
     return rows, method(experiment, draw).argmax(axis=1) == experiment.samples.labels[rows]
 
@@ -116,9 +116,9 @@ def row_of(method: Callable[..., NDArray[np.floating]], experiment: Experiment) 
     begun = time.perf_counter()
     recipe, source = experiment.recipe, experiment.samples
     draws = [experiment.draw(n) for n in range(recipe.split.draws)]
-    blocked = [judged(method, experiment, draw) for draw in draws]
+    blocked = [answered(method, experiment, draw) for draw in draws]
     seconds = time.perf_counter() - begun
-    shuffled = [judged(method, experiment, random_draw(recipe, source, draw)) for draw in draws]
+    shuffled = [answered(method, experiment, random_draw(recipe, source, draw)) for draw in draws]
     cells = []
     for part in (blocked, blocked[CHOOSING:], shuffled):
         rows, right = (np.concatenate(column) for column in zip(*part, strict=True))
@@ -135,7 +135,7 @@ def choose(data: Path, more: Sequence[str], out: Path) -> None:
         draws = [experiment.draw(n) for n in range(CHOOSING)]
         cells = []
         for method in (network, band_means):
-            right = [judged(method, experiment, draw)[1] for draw in draws]
+            right = [answered(method, experiment, draw)[1] for draw in draws]
             cells.append(f"{100 * np.concatenate(right).mean():.1f}")
         print(f"| {' '.join(settings) or 'as shipped'} | {' | '.join(cells)} |", flush=True)
 

@@ -12,7 +12,7 @@ that the map has wrong, click after click (before, the suggestions). With --ways
 the first ten suggestions, and then where the map is wrong. After so many clicks the page's
 quick model is fitted and tested on 3,000 pixels drawn at random, each of which counts alike:
 `scene`, all over the scene, at least 40 m from any click of all labs; `blocks`, in two fifths of
-the blocks that each seed lays over the scene, where nobody clicks, nor nearer than the widest
+the blocks that each seed lays over the scene, where no click falls, nor nearer than the widest
 window reaches. Where the page has no map yet (a label of each of two classes is needed) the
 commonest class among the labels is tested.
 

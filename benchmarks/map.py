@@ -3,9 +3,9 @@
     python benchmarks/map.py [--side 6000] [--peer-side 3072] [--rounds 3] [--skip-peer]
 
 A scene of side x side x 13 uint16 is made on the spot, and a ResNet-18 of random weights (speed
-does not hang on them) maps it at 64-px windows and a 32-px step. Each map is a process of its own,
-so that its peak memory is its own. Rates are windows a second, median and range over the rounds;
-the peer is torchgeo's RasterDataset with a GridGeoSampler, its default collation and the same
+does not depend on them) maps it at 64-px windows and a 32-px step. Each map is a process of its
+own, so that its peak memory is its own. Rates are windows a second, median and range over the
+rounds; the peer is torchgeo's RasterDataset with a GridGeoSampler, its default collation and the same
 network in float32; the bare rate is that of the network alone on batches that lie ready in memory.
 """
 
@@ -217,7 +217,7 @@ def bare_rate(model: Path) -> float:
         return 128 * rounds / (time.perf_counter() - begun)
 
 
-def told(values: list[float]) -> str:
+def written(values: list[float]) -> str:
     """Median and range."""
     return f"{statistics.median(values):8.0f} ({min(values):.0f}-{max(values):.0f})"
 
@@ -269,7 +269,7 @@ def main() -> None:
         for method, values in rates.items():
             beside = ratio(values, base) if base else "not run"
             print(
-                f"{method:26} {told(values):24} {beside:>10} "
+                f"{method:26} {written(values):24} {beside:>10} "
                 f"{ratio(values, rates['bare network']):>12}"
             )
 

@@ -186,8 +186,8 @@ def timed(what: str, megapixels: float, rounds: int, work: Callable[[], object])
         begun = time.process_time()
         work()
         spent.append((time.process_time() - begun) / megapixels)
-    told = f"{statistics.median(spent):.2f} ({min(spent):.2f} to {max(spent):.2f})"
-    print(f"{what:45} {told} s a megapixel", flush=True)
+    line = f"{statistics.median(spent):.2f} ({min(spent):.2f} to {max(spent):.2f})"
+    print(f"{what:45} {line} s a megapixel", flush=True)
 
 
 def time_parts(models: dict[str, tuple[Path, PixelModel]], rounds: int) -> None:

@@ -90,7 +90,7 @@ class Book:
             )
         return row is not None
 
-    def told(self, key: Key) -> str:
+    def line(self, key: Key) -> str:
         """A number, in words."""
         row = self.rows[key]
         return f"{row.method} {row.accuracy:.3f} ({row.seconds:.1f} s a fit)"

@@ -8,15 +8,15 @@
 Two scenes, tested away from the labels.
 
 sample: the made scene of sample_tiles with its true class of every pixel. Each draw lays blocks
-over the scene anew, as wide as its variogram asks for, and tests about 2/5 of their area. Labels
+over the scene again, as wide as its variogram asks for, and tests about 2/5 of their area. Labels
 are N points a class, drawn at random from the truth in the other blocks ("all": the points of
 labels.gpkg that lie there). Tested are 5,000 pixels drawn at random from the truth of the tested
-blocks; what lies nearer than 40 m to one of them is not learnt from.
+blocks; what lies nearer than 40 m to one of them is not trained on.
 
 havel: a real Sentinel-2 L1C image of 13 bands with OpenStreetMap's polygons, six classes as in the
-recipe havel_osm. Each draw lays blocks of 2 km anew and deals them over five folds; N polygons a
-class are learnt from in each fold (all, where there are fewer), and every polygon is tested once
-and counts once. Polygons within 100 m of a tested one are not learnt from.
+recipe havel_osm. Each draw lays new blocks of 2 km and deals them over five folds; N polygons a
+class are the training labels of each fold (all, where there are fewer), and every polygon is
+tested once and counts once. Polygons within 100 m of a tested one are not trained on.
 
 Every method sees the same labels and is tested on the same pixels. `forest, bands` and `forest,
 bands + 3x3 and 5x5` are scikit-learn's forests of 200 trees. torchgeo's U-Net (pixel_peers.py) is
@@ -109,7 +109,7 @@ class Case:
     draws: Callable[[Recipe, PixelSamples, int | None], list[Draw]]
 
     def splits(self, count: int | None, number: int) -> tuple[PixelRun, list[Draw]]:
-        """What is learnt from and tested in one draw."""
+        """What is trained on and tested in one draw."""
         recipe = self.recipe.model_copy(update={"seed": number})
         opened = PixelRun(recipe, self.samples, Path(), quiet=True)
         return opened, self.draws(recipe, self.samples, count)
@@ -235,7 +235,7 @@ def geotl_rows(case: Case, count: int | None, number: int, how: str) -> list[Row
         tested = [(one.draw.split.test, one.predicted[method]) for one in folds]
         seconds = statistics.mean(one.seconds.get(method, 0.0) for one in folds)
         score = accuracy(case.samples, tested)
-        key = (case.name, told(count), number, method)
+        key = (case.name, count_name(count), number, method)
         rows.append(Row(*key, *score, seconds, mapping.get(method), how))
     return rows
 
@@ -269,7 +269,7 @@ def unet_row(case: Case, count: int | None, number: int, plan: Plan) -> Row:
         times.append((fitted - begun, time.perf_counter() - fitted))
         tested.append((draw.split.test, classes[tuple(places_of(samples, draw.split.test).T)]))
     fitting, mapping = np.mean(times, axis=0).tolist()
-    key = (case.name, told(count), number, f"{UNET}{plan.rate:g}")
+    key = (case.name, count_name(count), number, f"{UNET}{plan.rate:g}")
     return Row(*key, *accuracy(samples, tested), fitting, mapping / image[0].size * 1e6, plan.how)
 
 
@@ -295,7 +295,7 @@ def accuracy(samples: PixelSamples, tested: Iterable[tuple[Int64s, Int64s]]) -> 
     return float(found.overall), float(found.macro_f1)
 
 
-def told(count: int | None) -> str:
+def count_name(count: int | None) -> str:
     """A number of labels a class, or "all"."""
     return "all" if count is None else str(count)
 
@@ -306,15 +306,15 @@ def told(count: int | None) -> str:
 def run(case: Case, count: int | None, book: Book, args: argparse.Namespace) -> None:
     """All draws of one number of labels, what is in the book left out."""
     for number in range(args.draws):
-        where = (case.name, told(count), number)
+        where = (case.name, count_name(count), number)
         if not book.has((*where, FUSED), args.how):
             book.add(geotl_rows(case, count, number, args.how))
-            progress(f"{' '.join(map(str, where))}: {book.told((*where, FUSED))}")
+            progress(f"{' '.join(map(str, where))}: {book.line((*where, FUSED))}")
         for plan in args.plans if number < args.torchgeo_draws else ():
             key = (*where, f"{UNET}{plan.rate:g}")
             if not book.has(key, plan.how):
                 book.add([unet_row(case, count, number, plan)])
-                progress(f"{' '.join(map(str, where))}: {book.told(key)}")
+                progress(f"{' '.join(map(str, where))}: {book.line(key)}")
 
 
 def progress(line: str) -> None:

@@ -2,9 +2,9 @@
 
     python benchmarks/presets.py [--draws 6] [--slow-draws 2] [--data ../shared/data]
 
-Candidates differ in one step each. They are drawn and judged inside the half of each data set that
-`halves.py` keeps for choosing; the other half, on which benchmarks/accuracy.py judges with
-`--half judge`, is never read. The sample tiles' target region is transferred to from a network
+Candidates differ in one step each. They are drawn and tested inside the half of each data set that
+`halves.py` keeps for choosing; the other half, on which benchmarks/accuracy.py tests with
+`--half test`, is never read. The sample tiles' target region is transferred to from a network
 pretrained on the source region.
 """
 
@@ -84,8 +84,8 @@ def accuracy(overrides: list[str], out: Path) -> tuple[dict[str, tuple[float, fl
     recipe = load(blank(out), overrides)
     found = run(recipe, out / "run", quiet=True, log=lambda _: None)
     scores = {
-        name: (100 * told["overall"]["mean"], 100 * (told["overall"]["sd"] or 0.0))
-        for name, told in found["draws"].items()
+        name: (100 * scores["overall"]["mean"], 100 * (scores["overall"]["sd"] or 0.0))
+        for name, scores in found["draws"].items()
     }
     return scores, float(np.median(found["fit_seconds"]))
 
@@ -115,7 +115,7 @@ def main() -> None:
         )
         for name, shots in (case for case in CASES if f"{case[0]}, {case[1]}" not in args.skip):
             base = settings_of(name, args.data, scratch)
-            for number, (candidate, (told, two, slow)) in enumerate(CANDIDATES.items()):
+            for number, (candidate, (keys, two, slow)) in enumerate(CANDIDATES.items()):
                 if args.only not in candidate:
                     continue
                 draws = args.slow_draws if slow else args.draws
@@ -127,7 +127,7 @@ def main() -> None:
                     candidate,
                     [
                         *base,
-                        *told,
+                        *keys,
                         f"model.input_px={SIZES[name][two]}",
                         f"split.shots={shots}",
                         f"split.repeats={draws}",
@@ -135,7 +135,7 @@ def main() -> None:
                     ],
                     scratch / f"{name}{shots}_{number}",
                 )
-            for rule, told in UNLABELLED.items():
+            for rule, keys in UNLABELLED.items():
                 if args.only not in rule:
                     continue
                 report(
@@ -145,7 +145,7 @@ def main() -> None:
                     [
                         *base,
                         *ROOT,
-                        *told,
+                        *keys,
                         f"model.input_px={SIZES[name][1]}",
                         f"split.shots={shots}",
                         f"split.repeats={args.draws}",

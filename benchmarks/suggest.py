@@ -3,10 +3,10 @@
     python benchmarks/suggest.py [--seeds 10] [--start 2] [--rounds 6] [--weights FILE]
 
 truth.tif is the oracle: a window is called by the class that covers most of it. Windows lie every
-half tile. Of each seed, 40 % of the scene's blocks of 4 x 4 tiles are judged (windows side by side,
-at least 60 % of one class); nothing is ever labelled there. From `--start` labels a class on, ten
-windows a round are added that share no ground with any before. Prints overall and balanced accuracy
-on the judged windows by number of labels, as mean and 95 % interval over seeds (Student's t), and
+half tile. Of each seed, 40 % of the scene's blocks of 4 x 4 tiles are for the test (windows side by
+side, at least 60 % of one class); nothing is ever labelled there. From `--start` labels a class on,
+ten windows a round are added that share no ground with any before. Prints overall and balanced accuracy
+on the test windows by number of labels, as mean and 95 % interval over seeds (Student's t), and
 the difference to random choice, paired over seeds.
 """
 
@@ -64,7 +64,7 @@ RECIPE = [
 
 @dataclass(frozen=True)
 class World:
-    """The scene, its windows with their true classes, and which are pure enough to judge."""
+    """The scene, its windows with their true classes, and which are pure enough to test."""
 
     recipe: Recipe
     source: TileSamples
@@ -88,7 +88,7 @@ def world(recipe: Recipe) -> World:
     return World(recipe, source, scene, windows, np.array([w in pure for w in windows]))
 
 
-def judged_blocks(grid_px: int, seed: int) -> list[Window]:
+def test_blocks(grid_px: int, seed: int) -> list[Window]:
     """40 % of the blocks of 4 x 4 tiles."""
     side = BLOCK * PX
     count = -(-grid_px // side)
@@ -97,7 +97,7 @@ def judged_blocks(grid_px: int, seed: int) -> list[Window]:
 
 
 def fitted(it: World, rows: np.ndarray, test: np.ndarray, seed: int, out: Path):
-    """A model of some windows, and its logits of those judged."""
+    """A model of some windows, and its logits of the test windows."""
     labels = it.source.labels
     rest = np.zeros(0, np.int64)
     draw = Draw(seed, Split(np.sort(rows), test, rest), folds(labels[np.sort(rows)], 5, seed=seed))
@@ -165,7 +165,7 @@ def clear(it: World, open_to: np.ndarray, taken: list[int]) -> np.ndarray:
 def one_seed(it: World, seed: int, start: int, rounds: int, out: Path) -> dict[str, np.ndarray]:
     """Accuracies [rounds + 1, 2] (overall, balanced) by way of choosing."""
     labels, classes = it.source.labels, len(it.source.index.classes)
-    blocks = judged_blocks(it.scene.grid.height, seed)
+    blocks = test_blocks(it.scene.grid.height, seed)
     touched = np.array([any(w.meets(b) for b in blocks) for w in it.windows])
     within = np.array(
         [
@@ -184,22 +184,22 @@ def one_seed(it: World, seed: int, start: int, rounds: int, out: Path) -> dict[s
         ]
         first += mine[:start]
     areas = [
-        Label(str(i), "judged", shapely.box(*b.on(it.scene.grid).bounds))
+        Label(str(i), "test", shapely.box(*b.on(it.scene.grid).bounds))
         for i, b in enumerate(blocks)
     ]
-    kept = Labels(Path("judged"), tuple(areas), (), str(it.scene.grid.crs))
+    kept = Labels(Path("test"), tuple(areas), (), str(it.scene.grid.crs))
     found = {}
     for name, choose in WAYS.items():
-        rows, told = list(first), []
+        rows, curve = list(first), []
         for number in range(rounds + 1):
             model, logits = fitted(it, np.array(rows), test, seed, out)
             result = scores(confusion(labels[test], logits.argmax(1), classes))
-            told.append((result.overall, result.balanced))
+            curve.append((result.overall, result.balanced))
             if number < rounds:
                 rows += choose(it, model, kept, clear(it, open_to, rows), seed)
-        found[name] = np.array(told)
+        found[name] = np.array(curve)
     print(
-        f"seed {seed}: {len(test)} judged; "
+        f"seed {seed}: {len(test)} test windows; "
         + ", ".join(f"{n} {a[0, 0]:.3f} to {a[-1, 0]:.3f}" for n, a in found.items()),
         flush=True,
     )
@@ -228,11 +228,11 @@ def main() -> None:
             base = np.array([run["random"][:, column] for run in runs])
             for number in range(1, args.rounds + 1):
                 mean = mean_interval(table[:, number])
-                told = f"{name:16} {first + 10 * number:4} labels  {mean}"
+                line = f"{name:16} {first + 10 * number:4} labels  {mean}"
                 if name != "random":
                     more, word = gain(base[:, number], table[:, number])
-                    told += f"  {more.value:+.3f} [{more.low:+.3f}, {more.high:+.3f}] {word}"
-                print(told)
+                    line += f"  {more.value:+.3f} [{more.low:+.3f}, {more.high:+.3f}] {word}"
+                print(line)
         print(f"{'at the start':16} {first:4} labels  {mean_interval(base[:, 0])}")
 
 

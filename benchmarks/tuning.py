@@ -1,11 +1,11 @@
 """Fine-tuning beside the probe it begins from: accuracy, paired over draws, and seconds for a fit.
 
-    python benchmarks/tuning.py [--draws 5] [--first 0] [--case eurosat_rgb:50 ...] [--half judge]
+    python benchmarks/tuning.py [--draws 5] [--first 0] [--case eurosat_rgb:50 ...] [--half test]
                                 [--method probe fine-tuned ...] [--set train.lr=3e-4 ...]
                                 [--data ../shared/data]
 
 Every setting of `strategy: probe_then_finetune` was chosen with `--half choose`, inside the half of
-the tiles that halves.py keeps for it. The default, `--half judge`, tests on tiles of the other half
+the tiles that halves.py keeps for it. The default, `--half test`, tests on tiles of the other half
 alone: training tiles come from the choosing half, and only where a class has too few of them from
 the other, at least six tiles of each class being tested. Printed are mean and sd of overall
 accuracy; the paired difference to the probe of the same features with its 95 % interval over the
@@ -157,7 +157,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0, help="number of the first draw")
     parser.add_argument("--case", nargs="*", default=CASES, help="data set:labels a class")
     parser.add_argument("--method", nargs="*", choices=[*METHODS], default=[*METHODS])
-    parser.add_argument("--half", choices=["choose", "judge"], default="judge")
+    parser.add_argument("--half", choices=["choose", "test"], default="test")
     parser.add_argument("--set", nargs="*", default=[], help="keys of the recipe, key=value")
     default = os.environ.get("GEOTL_DATA", HERE.parent / "shared" / "data")
     parser.add_argument("--data", type=Path, default=Path(default))

@@ -1,6 +1,6 @@
 """A pool of unlabelled tiles beside the labels, tested on tiles outside the pool.
 
-    python benchmarks/unlabelled.py [--half judge] [--draws 20] [--only eurosat_rgb]
+    python benchmarks/unlabelled.py [--half test] [--draws 20] [--only eurosat_rgb]
                                     [--ways all] [--data ../shared/data]
 
 Labels and test tiles come from one half of the tiles (halves.py), the pool from the other half and,
@@ -115,7 +115,7 @@ class Drawn:
 
 def drawn(source: Source, case: Case, half: str, number: int) -> Drawn:
     """Labels and test tiles of one half, and a pool without test tiles."""
-    random = np.random.default_rng([18, number, case.shots, half == "judge"])
+    random = np.random.default_rng([18, number, case.shots, half == "test"])
     labels, own = source.opened.samples.labels, source.chooses == (half == "choose")
     train, test, pool = [], [], [np.flatnonzero(~own)]
     for label in range(labels.max() + 1):
@@ -276,7 +276,7 @@ def add(into: Score, fitted: Fitted, test: Floats, truth: Int64s) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--half", choices=["choose", "judge"], default="judge")
+    parser.add_argument("--half", choices=["choose", "test"], default="test")
     parser.add_argument("--draws", type=int, default=20)
     parser.add_argument("--only", default="", help="part of a case's name")
     parser.add_argument("--ways", choices=["none", "all"], default="none")

@@ -67,9 +67,11 @@ def _hits(file: Path) -> list[str]:
 
 
 def _files() -> list[Path]:
-    docs = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-    templates = sorted((ROOT / "geotl").rglob("templates/*"))
-    return [*sorted((ROOT / "geotl").rglob("*.py")), *templates, *docs]
+    single = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "Makefile")]
+    folders = {"geotl": ("*.py", "templates/*"), "docs": ("*.md", "*.py"), "recipes": ("*.yaml",)}
+    folders |= dict.fromkeys(("benchmarks", "sample_tiles"), ("*.py",))
+    several = ((ROOT / folder).rglob(kind) for folder, kinds in folders.items() for kind in kinds)
+    return single + sorted(path for paths in several for path in paths)
 
 
 def _helps(parser: argparse.ArgumentParser) -> Iterator[tuple[str, str]]:
