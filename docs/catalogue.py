@@ -1,8 +1,9 @@
 """Bring the French catalogue up to date: python docs/catalogue.py.
 
 The messages of the sources (`msg`, `nmsg`, and those of the templates) are taken by Babel into
-geotl.po; French that is there stays, new messages have none yet and are printed. geotl.mo, which
-geotl reads, is compiled from it. A test compares all three.
+geotl.po, beside titles and notes of the recipes that come with geotl; French that is there stays,
+new messages have none yet and are printed. geotl.mo, which geotl reads, is compiled from it. A test
+compares all three.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from babel.messages.catalog import Catalog
 from babel.messages.extract import extract_from_file
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po, write_po
+
+from geotl.experiments.recipe import load, shipped
 
 PACKAGE = Path(__file__).resolve().parents[1] / "geotl"
 FRENCH = PACKAGE / "locale" / "fr" / "LC_MESSAGES" / "geotl.po"
@@ -27,6 +30,9 @@ def messages(package: Path = PACKAGE) -> Catalog:
             _take(found, "python", path)
     for path in sorted(package.rglob("templates/*.html")):
         _take(found, "jinja2", path)
+    for recipe in map(load, shipped()):
+        for text in filter(None, (recipe.title, recipe.note)):
+            found.add(text)
     return found
 
 

@@ -17,6 +17,7 @@ from helpers.french import not_french, read, strict_french
 from helpers.runs import SMALL, made_tiles
 
 from geotl.cli.main import main
+from geotl.experiments.recipe import Recipe, load, shipped, shown_note, shown_title
 from geotl.language import LOCALE, language, msg, nmsg, stored, translated
 from geotl.mapping.cartography import map_figure
 from geotl.mapping.page import map_html
@@ -164,6 +165,18 @@ def test_a_run_of_tiles_is_in_french(run_of_tiles: tuple[Path, str]) -> None:
     assert "Exactitude globale" in text
     assert "tuiles de test sont classées correctement" in text
     assert "0,8" in text
+
+
+def test_titles_and_notes_of_shipped_recipes_are_in_french() -> None:
+    with language("fr"):
+        for name in shipped():
+            recipe = load(name)
+            assert translated(shown_title(recipe)) != recipe.title
+            assert not_french(translated(shown_title(recipe))) == []
+            assert not_french(translated(shown_note(recipe))) == []
+        assert translated(shown_title(Recipe(title="Classes"))) == "Classes"
+        assert translated(shown_title(Recipe(name="classes"))) == "classes"
+    assert shown_title(load("sample_pixels")) == load("sample_pixels").title
 
 
 def test_a_training_in_repeats_is_in_french(made: Path) -> None:
