@@ -215,6 +215,20 @@ def test_diagnoses_are_in_french(made: Path) -> None:
         assert [name for name in ("fused", "discriminant, wide") if name in words] == []
 
 
+def test_a_study_is_in_french(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = made / "etude"
+    more = ["--only", "dropout", "views", "--seeds", "3", "--lang", "fr", "-o", str(out)]
+    with strict_french() as texts:
+        assert main(["study", str(made / "small.yaml"), *tiles(made), *more]) == 0
+    _, _, printed = capsys.readouterr().out.partition(" étiquettes\u00a0:")
+    text = (out / "study.md").read_text(encoding="utf-8")
+    assert "| views 8 |" in text
+    assert "recommandation\u00a0: la recette telle quelle" in printed
+    for words in (text, printed, "\n".join(texts)):
+        assert not_french(words) == []
+    assert json.loads((out / "study.json").read_text(encoding="utf-8"))["recommended"]
+
+
 def test_a_check_is_in_french(made: Path) -> None:
     more = tiles(made)[:3]
     text = checked(made, "check", "check.html", made / "small.yaml", *more)
