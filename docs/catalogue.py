@@ -16,6 +16,7 @@ from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po, write_po
 
 from geotl.experiments.recipe import load, shipped
+from geotl.language import RECIPE
 
 PACKAGE = Path(__file__).resolve().parents[1] / "geotl"
 FRENCH = PACKAGE / "locale" / "fr" / "LC_MESSAGES" / "geotl.po"
@@ -32,7 +33,7 @@ def messages(package: Path = PACKAGE) -> Catalog:
         _take(found, "jinja2", path)
     for recipe in map(load, shipped()):
         for text in filter(None, (recipe.title, recipe.note)):
-            found.add(text)
+            found.add(text, context=RECIPE)
     return found
 
 

@@ -17,8 +17,8 @@ from helpers.french import not_french, read, strict_french
 from helpers.runs import SMALL, made_tiles
 
 from geotl.cli.main import main
-from geotl.experiments.recipe import Recipe, load, shipped, shown_note, shown_title
-from geotl.language import LOCALE, language, msg, nmsg, stored, translated
+from geotl.experiments.recipe import Recipe, load, shipped, shown_title
+from geotl.language import LOCALE, language, msg, nmsg, of_recipe, stored, translated
 from geotl.mapping.cartography import map_figure
 from geotl.mapping.page import map_html
 
@@ -74,6 +74,8 @@ def test_the_compiled_catalogue_is_that_of_the_text(french: Catalog) -> None:
     for one in french:
         if isinstance(one.id, tuple):
             assert [compiled.ngettext(*one.id, n) for n in (1, 2)] == list(one.string)
+        elif one.context:
+            assert compiled.pgettext(one.context, one.id) == one.string
         elif one.id:
             assert compiled.gettext(one.id) == one.string
 
@@ -173,7 +175,7 @@ def test_titles_and_notes_of_shipped_recipes_are_in_french() -> None:
             recipe = load(name)
             assert translated(shown_title(recipe)) != recipe.title
             assert not_french(translated(shown_title(recipe))) == []
-            assert not_french(translated(shown_note(recipe))) == []
+            assert not_french(translated(of_recipe(recipe.note))) == []
         assert translated(shown_title(Recipe(title="Classes"))) == "Classes"
         assert translated(shown_title(Recipe(name="classes"))) == "classes"
     assert shown_title(load("sample_pixels")) == load("sample_pixels").title
@@ -194,9 +196,10 @@ def test_a_run_of_chips_in_blocks_is_in_french(made: Path) -> None:
 
 
 def test_a_run_of_pixels_is_in_french(made: Path) -> None:
-    more = [*over(made), *labelled_scenes.PIXELS]
+    more = [*over(made), *labelled_scenes.PIXELS, f"title={load('sample_pixels').title}"]
     text = checked(made, "run", "report.html", made / "small.yaml", *more)
     assert "discriminant, bandes" in text
+    assert "Une classe pour chaque pixel de la scène d'exemple" in text
 
 
 def test_diagnoses_are_in_french(made: Path) -> None:

@@ -10,7 +10,6 @@ import copy
 import difflib
 import re
 from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +42,7 @@ from geotl.experiments.spellings import (
 )
 from geotl.io import yaml
 from geotl.io.files import given_path
-from geotl.language import msg
+from geotl.language import of_recipe
 from geotl.training.kornia_keys import stated_fault
 
 __all__ = [
@@ -58,7 +57,6 @@ __all__ = [
     "resolve_weights",
     "schema",
     "shipped",
-    "shown_note",
     "shown_title",
     "titles",
     "written_text",
@@ -166,23 +164,7 @@ def titles() -> dict[str, str]:
 
 def shown_title(recipe: Recipe) -> str:
     """A recipe's title, else its name; a title that comes with geotl in the page's language."""
-    return _of_shipped(recipe.title) or recipe.name
-
-
-def shown_note(recipe: Recipe) -> str:
-    """What a reader should know; of a recipe that comes with geotl in the page's language."""
-    return _of_shipped(recipe.note)
-
-
-def _of_shipped(text: str) -> str:
-    return msg(text) if text in _shipped_texts() else text
-
-
-@cache
-def _shipped_texts() -> frozenset[str]:
-    """Titles and notes of the shipped recipes, which the catalogue knows."""
-    stated = [_read(path)[0] for path in shipped().values()]
-    return frozenset(str(one[key]) for one in stated for key in ("title", "note") if one.get(key))
+    return of_recipe(recipe.title) or recipe.name
 
 
 def resolve_root(text: str | None) -> Path:
