@@ -29,7 +29,7 @@ def messages(package: Path = PACKAGE) -> Catalog:
     for path in sorted(package.rglob("*.py")):
         if path.stem == "language" or "geotl.language import" in path.read_text(encoding="utf-8"):
             _take(found, "python", path)
-    for path in sorted(package.rglob("templates/*.html")):
+    for path in sorted(package.rglob("templates/*.*")):
         _take(found, "jinja2", path)
     for recipe in map(load, shipped()):
         for text in filter(None, (recipe.title, recipe.note)):
