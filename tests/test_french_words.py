@@ -62,14 +62,51 @@ def french_in_code(path: Path) -> Iterator[str]:
     """What a module gives as `fr`; values are left out of f-strings."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.keyword) and node.arg == "fr":
-            parts = [one.value for one in ast.walk(node.value) if isinstance(one, ast.Constant)]
-            yield " ".join(part for part in parts if isinstance(part, str))
+            yield literal(node.value)
 
 
 def french_cells(text: str) -> str:
     """A notebook's script without code and without English, which is in italics."""
     text = "\n".join(re.findall(r"(?m)^# (?!%%)(.*)$", text.partition("# %% [markdown]")[2]))
     return re.sub(r"(?<!\*)\*[^*]+\*(?!\*)", " ", text)
+
+
+def both_in_code(path: Path) -> Iterator[tuple[str, str]]:
+    """What a module gives as `en` and `fr` in one call."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call):
+            given = {one.arg: literal(one.value) for one in node.keywords}
+            if {"en", "fr"} <= given.keys():
+                yield given["en"], given["fr"]
+
+
+def literal(node: ast.AST) -> str:
+    """The text of an expression, values of f-strings left out."""
+    parts = [one.value for one in ast.walk(node) if isinstance(one, ast.Constant)]
+    return " ".join(part for part in parts if isinstance(part, str))
+
+
+def both_of(value: Any) -> Iterator[tuple[str, str]]:
+    """The English and French of a recipe's texts."""
+    if isinstance(value, dict):
+        if {"en", "fr"} <= value.keys():
+            yield value["en"], value["fr"]
+        value = list(value.values())
+    if isinstance(value, list):
+        for inside in value:
+            yield from both_of(inside)
+
+
+def pairs() -> Iterator[tuple[str, str]]:
+    """English texts and their French: of the catalogue, the recipes and the lecture's code."""
+    with CATALOGUE.open("rb") as stream:
+        for one in read_po(stream):
+            if one.id and isinstance(one.id, str):
+                yield one.id, str(one.string)
+    for path in sorted((ROOT / "recipes" / "lecture").glob("*.yaml")):
+        yield from both_of(yaml.safe_load(path.read_text(encoding="utf-8")))
+    for path in sorted((ROOT / "geotl" / "lecture").glob("*.py")):
+        yield from both_in_code(path)
 
 
 def texts() -> Iterator[tuple[str, str]]:
@@ -111,6 +148,40 @@ def test_a_word_is_used_and_not_avoided(row: tuple[str, str, list[str]]) -> None
     first = french.split(", ")[0].partition(" (")[0]
     assert avoided(french) == []
     assert any(first.lower() in text.lower() for _, text in texts()), english
+
+
+@pytest.mark.parametrize(
+    ("english", "french"),
+    [
+        ("weight decay", "décroissance"),
+        ("early stopping", "arrêt précoce"),
+        ("batch norm", "normalisation par lots"),
+        ("overfit", "surappren"),
+        ("underfit", "sous-appren"),
+        ("frozen|freez", "g[eè]l"),
+        ("learning rate", "taux"),
+        ("pretrain", "préentraîn"),
+        (r"\bsds?\b|standard deviation", "écarts?-types?"),
+        (r"\bfeatures?\b", "caractéristique"),
+        (r"\bkernels?\b", "filtre"),
+        (r"\bstages?\b", "étage|étape"),
+        (r"\bepochs?\b", "époque"),
+        (r"\bbatch(?:es)?\b", r"\blots?\b"),
+        (r"\bseeds?\b", "graine"),
+        (r"\blabels?\b", "étiquet"),
+        (r"\bchips?\b", "imagette"),
+        (r"\bheads?\b", r"\btêtes?\b"),
+        (r"\bprobes?\b", r"\bsondes?\b"),
+        ("shortcut", "raccourci"),
+        ("threshold", "seuil"),
+    ],
+)
+def test_a_word_is_the_same_wherever_it_is_translated(english: str, french: str) -> None:
+    names = "|".join((*_NAMES, r"%\(\w+\)s"))
+    found = [(re.sub(names, " ", one), re.sub(names, " ", two)) for one, two in pairs()]
+    found = [(one, two) for one, two in found if re.search(english, one, re.IGNORECASE)]
+    assert len(found) > 1
+    assert [one for one, two in found if not re.search(french, two, re.IGNORECASE)] == []
 
 
 def test_what_is_avoided_is_seen() -> None:

@@ -207,7 +207,7 @@ def zeroed_residual(numbers: Levels) -> Shown:
             after == 0,
             Both(
                 fr=f"la sortie diffère de l'entrée de {before:.2f} ; avec gamma et bêta de la "
-                f"seconde normalisation à zéro, de {after:g}",
+                f"seconde normalisation par lots à zéro, de {after:g}",
                 en=f"the output differs from the input by {before:.2f}; with gamma and beta of the "
                 f"second batch normalisation at zero by {after:g}",
             ),

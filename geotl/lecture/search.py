@@ -124,7 +124,7 @@ def space_shown(
             max(still) == 0 and all(untouched),
             Both(
                 fr=f"l'étage gelé a bougé de {max(still):g} ; paramètres et tampons "
-                f"identiques au bit près dans {sum(untouched)} essais sur {len(untouched)}",
+                f"identiques au bit près pour {sum(untouched)} graines sur {len(untouched)}",
                 en=f"the frozen stage moved by {max(still):g}; parameters and buffers "
                 f"bit-identical in {sum(untouched)} of {len(untouched)} seeds",
             ),
