@@ -284,7 +284,7 @@ def plain_or_residual(numbers: Residual) -> Shown:
 
 def shortcuts_shown(arms: Sequence[Sequence[TrainedNetwork]], layers: int) -> Shown:
     """Findings of trainings without and with shortcuts, and their figure."""
-    loss = MeanChange.of(*([float(curve(o.history, "train_loss")[-1]) for o in a] for a in arms))
+    loss = MeanChange.of(*([float(curve(o.epochs, "train_loss")[-1]) for o in a] for a in arms))
     train, test = compared(arms, "train"), compared(arms, "test")
     last = Both(
         fr=f"{layers} convolutions ; perte d'entraînement à la dernière époque, sans -> avec "

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from torch import nn
 
 from geotl.arrays import Float64s
+from geotl.io.files import cache_folder, scratch_folder
 from geotl.lecture.figures import (
     Bars,
     ClaimResult,
@@ -23,11 +25,9 @@ from geotl.lecture.figures import (
 )
 from geotl.lecture.recipes import Descent, Stopping
 from geotl.lecture.samples import (
-    TrainedNetwork,
     accuracy,
     curve,
     draw,
-    learn,
     mislabelled,
     network,
     plain_training,
@@ -37,6 +37,10 @@ from geotl.lecture.samples import (
 )
 from geotl.lecture.texts import Both
 from geotl.lecture.words import ACCURACY, EPOCH, GAP, STEP, TEST, TRAINING
+from geotl.models.classifier import TileClassifier
+from geotl.training.checkpoint_files import LAST
+from geotl.training.learner import History, Learner, Tiles, fit
+from geotl.training.settings import Training
 
 
 @dataclass(frozen=True)
@@ -175,14 +179,45 @@ def _seen(values: Float64s) -> Float64s:
 
 
 @dataclass(frozen=True)
+class Checkpointed:
+    """A training with held-out tiles: the networks of its last and of its best epoch."""
+
+    last: TileClassifier
+    kept: TileClassifier
+    history: History
+
+
+def checkpointed(
+    start: TileClassifier, train: Tiles, held_out: Tiles, training: Training
+) -> Checkpointed:
+    """Train a copy of a network as `geotl run` does: with checkpoints, which may stop it early.
+
+    Args:
+        start: with its first weights; not changed.
+        train: the training tiles.
+        held_out: those whose loss chooses the epoch.
+        training: how.
+    """
+    model = copy.deepcopy(start)
+    with scratch_folder(cache_folder() / "lecture" / "training") as folder:
+        history = fit(Learner(model, train, held_out, training), folder=folder, quiet=True)
+        state = torch.load(folder / LAST, weights_only=True)["state_dict"]
+    last = copy.deepcopy(model)
+    last.load_state_dict(
+        {k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")}
+    )
+    return Checkpointed(last, model, history)
+
+
+@dataclass(frozen=True)
 class Stopped:
     """One training stopped early, and the same one run to its end; accuracies of both.
 
     `train` and `test` are those of the complete training's last epoch and of the epoch kept.
     """
 
-    early: TrainedNetwork
-    complete: TrainedNetwork
+    early: Checkpointed
+    complete: Checkpointed
     train: tuple[float, float]
     test: tuple[float, float]
 
@@ -197,14 +232,15 @@ def stopped(numbers: Stopping, number: int) -> Stopped:
     rows, seed = draw(numbers, number), numbers.seed + number
     source = mislabelled(sample_of(numbers), rows.split.train, numbers.wrong, seed)
     validation, test = two_parts(source, rows.split.test, seed)
-    chosen = replace(rows, split=replace(rows.split, test=validation))
     start = network(source, rows.split.train, numbers, seed)
     plain = plain_training(numbers, seed).changed(schedule="one_cycle")
+    train, choosing, test_side = (
+        tiles_of(source, part) for part in (rows.split.train, validation, test)
+    )
     early, complete = (
-        learn(start, source, chosen, plain.changed(patience=patience), watch=True)
+        checkpointed(start, train, choosing, plain.changed(patience=patience))
         for patience in (numbers.patience, 0)
     )
-    train, test_side = (tiles_of(source, part) for part in (rows.split.train, test))
     pairs = [
         (accuracy(complete.last, side), accuracy(early.kept, side)) for side in (train, test_side)
     ]
@@ -266,14 +302,14 @@ def stopping_shown(pairs: Sequence[Stopped], epochs: int) -> Shown:
 def _loss_panel(one: Stopped) -> Lines:
     """Losses of the complete training, with the epoch kept and the one stopped at."""
     history, run = one.complete.history, len(one.early.history.epochs)
-    best, epochs = history.best_epoch + 1, curve(history, "epoch") + 1
+    best, epochs = history.best_epoch + 1, curve(history.epochs, "epoch") + 1
     return Lines(
         Both(fr="Un entraînement, jusqu'au bout", en="One training, to its end"),
         EPOCH,
         Both(fr="perte", en="loss"),
         (
-            Series(TRAINING, epochs, curve(history, "train_loss")),
-            Series("validation", epochs, curve(history, "val_loss")),
+            Series(TRAINING, epochs, curve(history.epochs, "train_loss")),
+            Series("validation", epochs, curve(history.epochs, "val_loss")),
         ),
         marks={
             best: Both(fr=f"gardée : {best}", en=f"kept: {best}"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,13 +22,13 @@ from geotl.experiments.draws import Draw
 from geotl.experiments.recipe import resolve_sample
 from geotl.experiments.samples import TileSamples
 from geotl.imagery.sensors import get_sensor
-from geotl.io.files import cache_folder, scratch_folder
+from geotl.io.files import cache_folder
 from geotl.lecture.figures import Label, MeanChange, Series
 from geotl.lecture.recipes import Drawn, Trained
 from geotl.models.classifier import FeatureSpec, Normalise, TileClassifier
 from geotl.models.registry import build_backbone
 from geotl.models.weight_loading import InitialWeights
-from geotl.training.learner import History, Learner, Tiles, fit
+from geotl.training.learner import Learner, Tiles
 from geotl.training.settings import Augmentation, Training, TrainSettings
 from geotl.training.strategies import predict_rows
 
@@ -184,14 +184,13 @@ def plain_training(numbers: Trained, seed: int) -> Training:
 
 @dataclass(frozen=True)
 class TrainedNetwork:
-    """A training: its last and its kept network, its epochs, and accuracies in evaluation mode.
+    """A training: its network after the last epoch, its epochs, and accuracies in evaluation mode.
 
-    `kept` has the weights of the epoch whose held-out loss was least, `last` those of the last.
+    `epochs` has a line for each epoch, with the keys of `learner.History`.
     """
 
     last: TileClassifier
-    kept: TileClassifier
-    history: History
+    epochs: Sequence[Mapping[str, float]]
     train: float
     test: float
 
@@ -209,43 +208,59 @@ def learn(
     *,
     watch: bool = False,
 ) -> TrainedNetwork:
-    """Train a copy of a network on a draw.
+    """Train a copy of a network on a draw, every epoch of it.
 
     Args:
         start: with its first weights, and frozen what is; not changed.
         source: the tiles.
         rows: training and test rows of them.
         training: how.
-        watch: test after every epoch; the epoch of least test loss is then `kept`.
+        watch: test after every epoch.
     """
-    trained = copy.deepcopy(start)
     train, test = (tiles_of(source, part) for part in (rows.split.train, rows.split.test))
-    with scratch_folder(cache_folder() / "lecture" / "training") as folder:
-        learner = Learner(trained, train, test if watch else None, training)
-        history = fit(learner, folder=folder, quiet=True)
-        state = torch.load(folder / "last.ckpt", weights_only=True)["state_dict"]
-    last = copy.deepcopy(trained)
-    last.load_state_dict(
-        {k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")}
-    )
-    return TrainedNetwork(last, trained, history, accuracy(last, train), accuracy(last, test))
+    model, epochs = _epochs(start, train, test if watch else None, training)
+    return TrainedNetwork(model, epochs, accuracy(model, train), accuracy(model, test))
 
 
 def trained(start: TileClassifier, train: Tiles, training: Training) -> TileClassifier:
-    """Train a copy of a network without checkpoints and logs: the last weights of `learn`."""
+    """Train a copy of a network: that of `learn`, without accuracies."""
+    return _epochs(start, train, None, training)[0]
+
+
+def _epochs(
+    start: TileClassifier, train: Tiles, test: Tiles | None, training: Training
+) -> tuple[TileClassifier, list[dict[str, float]]]:
+    """A trained copy in evaluation mode, and its epochs; without checkpoints and a log.
+
+    These trainings last a second: Lightning's loop and its files would double it.
+    """
     model = copy.deepcopy(start)
     learner = Learner(model, train, None, training)
     learner.setup("fit")
     plan = learner.configure_optimizers()
     optimizer, schedule = plan["optimizer"], plan["lr_scheduler"]["scheduler"]
+    lines = []
     for epoch in range(training.settings.epochs):
+        sums = np.zeros(3)  # loss, hits, tiles
         for number in range(learner.batches):
-            cost, _, _ = learner.batch_loss(epoch, number)
+            cost, loss, hits = learner.batch_loss(epoch, number)
             optimizer.zero_grad()
             cost.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
-    return model.eval()
+            sums += (loss.item() * len(hits), int(hits.sum()), len(hits))
+        lines.append(_line(epoch, sums, model, test))
+        learner.train()
+    return model.eval(), lines
+
+
+def _line(
+    epoch: int, sums: Float64s, model: TileClassifier, test: Tiles | None
+) -> dict[str, float]:
+    """What is kept of an epoch: means over its batches and, with test tiles, their accuracy."""
+    loss, hits, count = sums.tolist()
+    line = {"epoch": float(epoch), "train_loss": loss / count, "train_accuracy": hits / count}
+    return line if test is None else line | {"val_accuracy": accuracy(model, test)}
 
 
 def accuracy(model: TileClassifier, tiles: Tiles) -> float:
@@ -254,22 +269,22 @@ def accuracy(model: TileClassifier, tiles: Tiles) -> float:
     return float(np.mean(logits.argmax(axis=1) == tiles.labels))
 
 
-def curve(history: History, name: str) -> Float64s:
-    """A column of a history, epoch by epoch."""
-    return np.array([row[name] for row in history.epochs])
+def curve(epochs: Sequence[Mapping[str, float]], name: str) -> Float64s:
+    """A column of a training's epochs."""
+    return np.array([row[name] for row in epochs])
 
 
 def waited(fit: TrainedNetwork, column: str, goal: float, epochs: int) -> int:
-    """Epochs until a column of the history reached a goal; one more than all if it never did."""
-    reached = np.flatnonzero(curve(fit.history, column) >= goal)
+    """Epochs until a column reached a goal; one more than all if it never did."""
+    reached = np.flatnonzero(curve(fit.epochs, column) >= goal)
     return int(reached[0]) + 1 if len(reached) else epochs + 1
 
 
 def band(name: Label, arm: Sequence[TrainedNetwork], column: str) -> Series:
-    """Mean of a history's column over seeds by epoch, with its sd."""
-    columns = np.stack([curve(one.history, column) for one in arm])
+    """Mean of a column over seeds by epoch, with its sd."""
+    columns = np.stack([curve(one.epochs, column) for one in arm])
     sd = columns.std(axis=0, ddof=1) if len(columns) > 1 else None
-    return Series(name, curve(arm[0].history, "epoch") + 1, columns.mean(axis=0), sd)
+    return Series(name, curve(arm[0].epochs, "epoch") + 1, columns.mean(axis=0), sd)
 
 
 def compared(arms: Sequence[Sequence[TrainedNetwork]], name: str) -> MeanChange:

@@ -163,7 +163,7 @@ def transfer_shown(
         *([waited(o, "val_accuracy", numbers.goal, numbers.epochs) for o in a] for a in arms)
     )
     test, gap = compared(arms, "test"), compared(arms, "gap")
-    first = MeanChange.of(*([float(curve(o.history, "val_accuracy")[0]) for o in a] for a in arms))
+    first = MeanChange.of(*([float(curve(o.epochs, "val_accuracy")[0]) for o in a] for a in arms))
     lowest = min(fit.train for arm in arms for fit in arm)
     goal = f"{numbers.goal:.0%}"
     findings = {

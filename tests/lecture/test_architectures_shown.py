@@ -92,13 +92,8 @@ def test_a_block_without_its_shortcut_does_not_pass(monkeypatch: pytest.MonkeyPa
 
 
 @dataclasses.dataclass
-class Epochs:
-    epochs: list[dict[str, float]]
-
-
-@dataclasses.dataclass
 class Fit:
-    history: Epochs
+    epochs: list[dict[str, float]]
     train: float
     test: float
 
@@ -111,7 +106,7 @@ def fits(loss: float, train: float, test: float) -> list[Fit]:
         ]
         for s in range(3)
     ]
-    return [Fit(Epochs(row), train + 0.01 * s, test + 0.01 * s) for s, row in enumerate(rows)]
+    return [Fit(row, train + 0.01 * s, test + 0.01 * s) for s, row in enumerate(rows)]
 
 
 def test_shortcuts_that_change_nothing_do_not_pass() -> None:

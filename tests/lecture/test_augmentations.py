@@ -10,9 +10,11 @@ from torch import Tensor
 from geotl.errors import RecipeError
 from geotl.lecture import augmentations, samples
 from geotl.lecture.figures import Bars, Pictures, Shown
+from geotl.lecture.implicit import checkpointed
 from geotl.lecture.recipes import NUMBERS, Remedies, Shift, Varied, load_lecture
 from geotl.lecture.samples import draw, learn, network, plain_training, sample, tiles_of
 from geotl.lecture.texts import Both
+from geotl.models.backbone import freeze
 from geotl.training import learner
 from geotl.training.augment import augment
 from geotl.training.settings import Augmentation
@@ -78,17 +80,28 @@ def test_a_broken_augmentation_does_not_pass(name: str, monkeypatch: pytest.Monk
 # -------------------------------------------------------------------------------------- effects
 
 
-def test_a_training_without_checkpoints_ends_at_the_same_weights() -> None:
-    numbers = Varied(shots=2, judged=18, epochs=2, input_px=16, augment=KINDS["noise"])
+def test_a_training_without_checkpoints_has_the_weights_and_epochs_of_one_with_them() -> None:
+    """Noise, a frozen stage, three batches an epoch; watched or not."""
+    numbers = Varied(shots=3, judged=18, epochs=2, input_px=16, augment=KINDS["noise"])
     source, rows = samples.sample_of(numbers), draw(numbers, 0)
     start = network(source, rows.split.train, numbers, 3)
+    freeze(start.backbone, start.backbone.stage_names[0], allow_random=True)
     before = {name: value.clone() for name, value in start.state_dict().items()}
-    training = plain_training(numbers, 3)
-    quick = samples.trained(start, tiles_of(source, rows.split.train), training).state_dict()
-    whole = learn(start, source, rows, training).last.state_dict()
-    assert all(torch.equal(value, whole[name]) for name, value in quick.items())
+    training = plain_training(numbers, 3).changed(batch_size=9)
+    train, test = (tiles_of(source, part) for part in (rows.split.train, rows.split.test))
+    whole = checkpointed(start, train, test, training)
+    watched = learn(start, source, rows, training, watch=True)
+    assert watched.epochs == [
+        pytest.approx({name: line[name] for name in seen}, rel=1e-6)
+        for line, seen in zip(whole.history.epochs, watched.epochs, strict=True)
+    ]
+    for quick in (watched.last, samples.trained(start, train, training)):
+        state = quick.state_dict()
+        assert all(
+            torch.equal(value, state[name]) for name, value in whole.last.state_dict().items()
+        )
+        assert any(not torch.equal(value, before[name]) for name, value in state.items())
     assert all(torch.equal(value, before[name]) for name, value in start.state_dict().items())
-    assert any(not torch.equal(value, before[name]) for name, value in quick.items())
 
 
 def test_turning_finds_rows_that_run_elsewhere_and_a_broken_one_gains_nothing(

@@ -10,7 +10,7 @@ import torch
 
 from geotl.lecture import implicit
 from geotl.lecture.recipes import Descent, Stopping
-from geotl.lecture.samples import draw, learn, network, plain_training, sample
+from geotl.lecture.samples import draw, network, plain_training, sample, tiles_of
 from geotl.training.learner import Learner
 
 pytestmark = pytest.mark.usefixtures("lecture_cache")
@@ -51,7 +51,8 @@ def test_early_stopping_and_checkpoint_keep_the_same_epoch(
     source, rows = sample(numbers.region, numbers.bands), draw(numbers, 0)
     start = network(source, rows.split.train, numbers, 0)
     training = plain_training(numbers, 0).changed(patience=patience)
-    learnt = learn(start, source, rows, training, watch=True)
+    sides = (tiles_of(source, part) for part in (rows.split.train, rows.split.test))
+    learnt = implicit.checkpointed(start, *sides, training)
     assert len(learnt.history.epochs) == (5 if patience else 7)
     assert learnt.history.best_epoch == 2  # the third
     assert torch.equal(learnt.kept.head.weight, weights[2])

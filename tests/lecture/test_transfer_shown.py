@@ -155,13 +155,8 @@ def test_coherence_tells_an_edge_from_noise_and_a_blob() -> None:
 
 
 @dataclasses.dataclass
-class Epochs:
-    epochs: list[dict[str, float]]
-
-
-@dataclasses.dataclass
 class Fit:
-    history: Epochs
+    epochs: list[dict[str, float]]
     train: float
     test: float
 
@@ -174,9 +169,7 @@ def fits(first: float, last: float) -> list[Fit]:
     """Three trainings of two epochs, with these test accuracies."""
     return [
         Fit(
-            Epochs(
-                [{"epoch": e, "val_accuracy": v + 0.01 * s} for e, v in enumerate((first, last))]
-            ),
+            [{"epoch": e, "val_accuracy": v + 0.01 * s} for e, v in enumerate((first, last))],
             1.0,
             last + 0.01 * s,
         )
