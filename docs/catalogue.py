@@ -1,8 +1,9 @@
 """Bring the French catalogue up to date: python docs/catalogue.py.
 
 The messages of the sources (`msg`, `nmsg`, and those of the templates) are taken by Babel into
-geotl.po; French that is there stays, new messages have none yet and are printed. geotl.mo, which
-geotl reads, is compiled from it. A test compares all three.
+geotl.po, beside titles and notes of the recipes that come with geotl; French that is there stays,
+new messages have none yet and are printed. geotl.mo, which geotl reads, is compiled from it. A test
+compares all three.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from babel.messages.catalog import Catalog
 from babel.messages.extract import extract_from_file
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po, write_po
+
+from geotl.experiments.recipe import load, shipped
+from geotl.language import RECIPE
 
 PACKAGE = Path(__file__).resolve().parents[1] / "geotl"
 FRENCH = PACKAGE / "locale" / "fr" / "LC_MESSAGES" / "geotl.po"
@@ -25,8 +29,11 @@ def messages(package: Path = PACKAGE) -> Catalog:
     for path in sorted(package.rglob("*.py")):
         if path.stem == "language" or "geotl.language import" in path.read_text(encoding="utf-8"):
             _take(found, "python", path)
-    for path in sorted(package.rglob("templates/*.html")):
+    for path in sorted(package.rglob("templates/*.*")):
         _take(found, "jinja2", path)
+    for recipe in map(load, shipped()):
+        for text in filter(None, (recipe.title, recipe.note)):
+            found.add(text, context=RECIPE)
     return found
 
 

@@ -27,6 +27,7 @@ LANGUAGES: tuple[Language, ...] = get_args(Language)
 SOURCE: Language = "en"
 VARIABLE = "GEOTL_LANG"
 DOMAIN, LOCALE = "geotl", Path(__file__).parent / "locale"
+RECIPE = "recipe"  # the context of titles and notes in the catalogue
 NARROW, SPACE = "\u202f", "\u00a0"  # no line breaks there
 _spoken: ContextVar[Language | None] = ContextVar("language", default=None)
 
@@ -92,6 +93,15 @@ class _Stored(Message):
             return f"{day}/{month}/{year}{rest.replace('T', ' ')}"
         found = _explained(text)
         return text if found is None else translated(found[1])
+
+
+class _OfRecipe(Message):
+    """A title or note of a recipe, which the catalogue has in a context of its own."""
+
+    def inside(self, catalogue: gettext.NullTranslations) -> str:
+        text = str.__str__(self)
+        found = catalogue.pgettext(RECIPE, text)
+        return text if found == text else spaced(found)
 
 
 class _Local(string.Formatter):
@@ -164,6 +174,18 @@ def stored(text: str) -> str:
     gives stays as it is. Numbers and days are set as the page's readers write them.
     """
     return _made(_Stored, text, (), {})
+
+
+def of_recipe(text: str) -> str:
+    """A recipe's title or note: of a recipe that comes with geotl in the page's language.
+
+    Any other text stays as it is, whatever messages there are.
+
+    >>> with language("fr"):
+    ...     translated(of_recipe("Classes")), translated(of_recipe("Overall accuracy"))
+    ('Classes', 'Overall accuracy')
+    """
+    return _made(_OfRecipe, text, (text,), {})
 
 
 def capital(text: str) -> str:

@@ -17,7 +17,8 @@ from helpers.french import not_french, read, strict_french
 from helpers.runs import SMALL, made_tiles
 
 from geotl.cli.main import main
-from geotl.language import LOCALE, language, msg, nmsg, stored, translated
+from geotl.experiments.recipe import Recipe, load, shipped, shown_title
+from geotl.language import LOCALE, language, msg, nmsg, of_recipe, stored, translated
 from geotl.mapping.cartography import map_figure
 from geotl.mapping.page import map_html
 
@@ -73,6 +74,8 @@ def test_the_compiled_catalogue_is_that_of_the_text(french: Catalog) -> None:
     for one in french:
         if isinstance(one.id, tuple):
             assert [compiled.ngettext(*one.id, n) for n in (1, 2)] == list(one.string)
+        elif one.context:
+            assert compiled.pgettext(one.context, one.id) == one.string
         elif one.id:
             assert compiled.gettext(one.id) == one.string
 
@@ -166,6 +169,18 @@ def test_a_run_of_tiles_is_in_french(run_of_tiles: tuple[Path, str]) -> None:
     assert "0,8" in text
 
 
+def test_titles_and_notes_of_shipped_recipes_are_in_french() -> None:
+    with language("fr"):
+        for name in shipped():
+            recipe = load(name)
+            assert translated(shown_title(recipe)) != recipe.title
+            assert not_french(translated(shown_title(recipe))) == []
+            assert not_french(translated(of_recipe(recipe.note))) == []
+        assert translated(shown_title(Recipe(title="Classes"))) == "Classes"
+        assert translated(shown_title(Recipe(name="classes"))) == "classes"
+    assert shown_title(load("sample_pixels")) == load("sample_pixels").title
+
+
 def test_a_training_in_repeats_is_in_french(made: Path) -> None:
     more = ["strategy=scratch", "split.repeats=2", "model.dropout=0.2", "evaluate.target=0.9"]
     text = checked(made, "run", "report.html", made / "small.yaml", *tiles(made), *more)
@@ -181,9 +196,10 @@ def test_a_run_of_chips_in_blocks_is_in_french(made: Path) -> None:
 
 
 def test_a_run_of_pixels_is_in_french(made: Path) -> None:
-    more = [*over(made), *labelled_scenes.PIXELS]
+    more = [*over(made), *labelled_scenes.PIXELS, f"title={load('sample_pixels').title}"]
     text = checked(made, "run", "report.html", made / "small.yaml", *more)
     assert "discriminant, bandes" in text
+    assert "Une classe pour chaque pixel de la scène d'exemple" in text
 
 
 def test_diagnoses_are_in_french(made: Path) -> None:
@@ -200,6 +216,20 @@ def test_diagnoses_are_in_french(made: Path) -> None:
     for words in (text, kept):
         assert "discriminant, fenêtres" in words
         assert [name for name in ("fused", "discriminant, wide") if name in words] == []
+
+
+def test_a_study_is_in_french(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = made / "etude"
+    more = ["--only", "dropout", "views", "--seeds", "3", "--lang", "fr", "-o", str(out)]
+    with strict_french() as texts:
+        assert main(["study", str(made / "small.yaml"), *tiles(made), *more]) == 0
+    _, _, printed = capsys.readouterr().out.partition(" étiquettes\u00a0:")
+    text = (out / "study.md").read_text(encoding="utf-8")
+    assert "| views 8 |" in text
+    assert "recommandation\u00a0: la recette telle quelle" in printed
+    for words in (text, printed, "\n".join(texts)):
+        assert not_french(words) == []
+    assert json.loads((out / "study.json").read_text(encoding="utf-8"))["recommended"]
 
 
 def test_a_check_is_in_french(made: Path) -> None:

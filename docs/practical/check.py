@@ -132,14 +132,14 @@ def check_bug_standardise(answer: ModuleType) -> None:
     x_train, x_test = answer.prepared(train, np.concatenate([train[:1], others]))
     if not np.isclose(x_train.mean(), 0) or not np.isclose(x_train.std(), 1):
         raise Wrong(
-            f"l'apprentissage a pour moyenne {x_train.mean():.2f} et écart type "
+            f"l'entraînement a pour moyenne {x_train.mean():.2f} et écart-type "
             f"{x_train.std():.2f}, au lieu de 0 et 1",
             f"training has mean {x_train.mean():.2f} and sd {x_train.std():.2f}, not 0 and 1",
         )
     if not np.allclose(x_train[0], x_test[0]):
         learnt, judged = x_train[0, 0, 0, 0], x_test[0, 0, 0, 0]
         raise Wrong(
-            f"le même pixel vaut {learnt:.2f} à l'apprentissage et {judged:.2f} à l'évaluation",
+            f"le même pixel vaut {learnt:.2f} à l'entraînement et {judged:.2f} à l'évaluation",
             f"the same pixel is {learnt:.2f} in training and {judged:.2f} in evaluation",
         )
 
@@ -191,7 +191,7 @@ def check_bug_encoder(answer: ModuleType) -> None:
     except (ValueError, KeyError):
         return
     raise Wrong(
-        f"{len(known)} classes, mais 3 à l'apprentissage : « glacier » n'est que dans le test",
+        f"{len(known)} classes, mais 3 à l'entraînement : « glacier » n'est que dans le test",
         f"{len(known)} classes, but 3 to learn from: glacier is in the test labels alone",
     )
 

@@ -46,7 +46,7 @@ EPOCHS = int(os.environ.get("GEOTL_PRACTICAL_EPOCHS", "30"))
 OUT = Path(os.environ.get("GEOTL_PRACTICAL_OUT", "outputs"))
 
 # %% [markdown]
-# ## 1. Un réseau pré-entraîné : VGG-16
+# ## 1. Un réseau préentraîné : VGG-16
 # *A pretrained network: VGG-16*
 #
 # **Attention :** la diapositive annonce InceptionV3, mais son code charge VGG16. Ce sont deux
@@ -114,7 +114,7 @@ for row in four:
 # *Augment*
 #
 # Rotation de 20 degrés au plus, décalages de 10 %, luminosité. La **standardisation** est rangée
-# dans le réseau (`Normalise`, moyenne et écart type des images d'apprentissage) : ainsi personne ne
+# dans le réseau (`Normalise`, moyenne et écart-type des images d'entraînement) : ainsi personne ne
 # l'oublie à l'évaluation. C'est l'une des erreurs à trouver plus bas.
 #
 # *Rotation by up to 20 degrees, shifts by 10 %, brightness. The standardisation lives in the
@@ -142,8 +142,8 @@ sheet(nine, [str(n) for n in range(1, 10)], "Neuf aperçus d'une image | Nine pr
 # ## 5. Un petit CNN
 # *A small CNN*
 #
-# 16 filtres 5x5, 8 filtres 5x5, normalisation par lot, une couche dense. Sur MNIST (28 px, 1 canal,
-# 10 classes) : 35 650 paramètres entraînables. SGD, pas de 0,1, lots de 128.
+# 16 filtres 5x5, 8 filtres 5x5, normalisation par lots, une couche dense. Sur MNIST (28 px, 1
+# canal, 10 classes) : 35 650 paramètres entraînables. SGD, taux d'apprentissage 0,1, lots de 128.
 #
 # *16 filters 5x5, 8 filters 5x5, batch normalisation, one dense layer. On MNIST (28 px, 1 channel,
 # 10 classes): 35,650 trainable parameters. SGD, rate 0.1, batches of 128.*
@@ -207,7 +207,7 @@ print(f"   toujours répondre | always answering {second.classes[most]}\n   {bot
 Image(confusion_figure(unchanged.matrix, second.classes, "Tel quel sur le second jeu | Unchanged"))
 
 # %% [markdown]
-# ## 7. Ré-entraîner, avec 30 % de validation
+# ## 7. Réentraîner, avec 30 % de validation
 # *Train again, with 30 % to validate on*
 #
 # On part des poids du premier modèle : c'est un transfert. Les tuiles d'un même site se

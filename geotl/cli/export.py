@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geotl.cli.outputs import add_output, one_writer
+from geotl.cli.outputs import add_language, add_output, one_writer
 from geotl.cli.verbosity import last_line
 from geotl.console import Log
 from geotl.errors import SettingError
@@ -28,6 +28,7 @@ _ONLY = {  # an option that some formats alone have a use for, as argparse names
     "member": ("onnx", "pt2", "deepness"),
     "licence": ("mlm", "hub"),
     "data_licence": ("hub",),
+    "lang": ("hub",),
 }
 
 
@@ -114,6 +115,7 @@ def _publishing(parser: argparse.ArgumentParser) -> None:
         "--licence", help="licence of the model, such as CC-BY-4.0 (mlm, hub; default: none)"
     )
     group.add_argument("--data-licence", help="licence of imagery and labels (hub; default: none)")
+    add_language(parser, "model card (hub)")
 
 
 @one_writer

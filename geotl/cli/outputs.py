@@ -26,12 +26,12 @@ def add_output(
     command.add_argument("-o", "--output", type=Path, required=required, metavar=metavar, help=what)
 
 
-def add_language(command: argparse.ArgumentParser) -> None:
-    """Add the option that sets the language of pages and figures."""
+def add_language(command: argparse.ArgumentParser, what: str = "page and its figures") -> None:
+    """Add the option that sets the language of what people read, the page if nothing else."""
     command.add_argument(
         "--lang",
         choices=LANGUAGES,
-        help=f"language of the page and its figures (default: {VARIABLE}, else {SOURCE})",
+        help=f"language of the {what} (default: {VARIABLE}, else {SOURCE})",
     )
 
 

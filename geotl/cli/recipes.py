@@ -40,6 +40,7 @@ def add_study(commands: Any, with_recipe: argparse.ArgumentParser) -> None:
         metavar="MINUTES",
         help="time for the trials [min] (default: no limit)",
     )
+    add_language(parser, "table, its figure and the printed results")
     add_output(parser, "FOLDER", "folder for the results (default: runs/NAME-study)")
     parser.add_argument("--resume", action="store_true", help="continue the study in that folder")
     parser.set_defaults(command=_study)

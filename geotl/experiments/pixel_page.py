@@ -14,12 +14,12 @@ from geotl.evaluation.pixel_steps import pixel_steps
 from geotl.experiments.label_doubts import DOUBTFUL, scene_look
 from geotl.experiments.pixel_findings import findings_of
 from geotl.experiments.pixel_report import FUSED, RANDOM, PixelOutcome, negative, points
-from geotl.experiments.recipe import written_text
+from geotl.experiments.recipe import shown_title, written_text
 from geotl.experiments.report_page import rejected_table
 from geotl.experiments.run_folder import METRICS
 from geotl.experiments.run_sets import SETS
 from geotl.io.files import write_text
-from geotl.language import msg, numeral, sentence
+from geotl.language import msg, numeral, of_recipe, sentence
 from geotl.models.pixel_model import title_of
 from geotl.reporting import curve_figures, figures
 from geotl.reporting.answers import (
@@ -122,14 +122,14 @@ def report_content(outcome: PixelOutcome, pictures: dict[str, Picture], out: Pat
         tables["unused"] = rejected_table(samples.placement.rejected)
     model = out / "model.safetensors"
     return ReportContent(
-        title=outcome.recipe.title or outcome.recipe.name,
+        title=shown_title(outcome.recipe),
         headline=outcome.headline(),
         loses=outcome.ranked()[0] != FUSED,
         keys=key_figures(result),
         answers=first_answers(outcome, steps),
         steps=steps,
         facts=outcome.facts(),
-        summary=outcome.recipe.note,
+        summary=of_recipe(outcome.recipe.note),
         cautions=(*lost, outcome.estimate(), *outcome.warnings()[len(lost) :], *notes),
         tables=tables,
         words={DOUBTFUL: outcome.doubts.words()},

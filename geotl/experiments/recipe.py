@@ -42,6 +42,7 @@ from geotl.experiments.spellings import (
 )
 from geotl.io import yaml
 from geotl.io.files import given_path
+from geotl.language import of_recipe
 from geotl.training.kornia_keys import stated_fault
 
 __all__ = [
@@ -56,6 +57,7 @@ __all__ = [
     "resolve_weights",
     "schema",
     "shipped",
+    "shown_title",
     "titles",
     "written_text",
 ]
@@ -158,6 +160,11 @@ def titles() -> dict[str, str]:
         stated, faults = _read(path)
         found[name] = f"({faults[0]})" if faults else str(stated.get("title", ""))
     return found
+
+
+def shown_title(recipe: Recipe) -> str:
+    """A recipe's title, else its name; a title that comes with geotl in the page's language."""
+    return of_recipe(recipe.title) or recipe.name
 
 
 def resolve_root(text: str | None) -> Path:

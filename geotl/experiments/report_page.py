@@ -15,7 +15,7 @@ from geotl.evaluation.next_steps import Stand, Step
 from geotl.experiments.experiment import Experiment
 from geotl.experiments.explain import Insight, looks, pictures_of
 from geotl.experiments.label_doubts import DOUBTFUL
-from geotl.experiments.recipe import written_text
+from geotl.experiments.recipe import shown_title, written_text
 from geotl.experiments.report import Outcome
 from geotl.experiments.report_words import FUSE, fusion_hint, one_of_many, stand_words, tuning_words
 from geotl.experiments.results import Answers
@@ -23,7 +23,7 @@ from geotl.experiments.run_folder import METRICS, RECIPE
 from geotl.experiments.run_sets import SETS
 from geotl.experiments.save import colours_of
 from geotl.io.files import write_text
-from geotl.language import joined, msg, numeral, sentence
+from geotl.language import joined, msg, numeral, of_recipe, sentence
 from geotl.models.weights import WeightReport
 from geotl.reporting import curve_figures, figures
 from geotl.reporting.answers import (
@@ -290,13 +290,13 @@ def report_content(
     placement = experiment.samples.placement
     lost = placement.lost if placement is not None else ()  # the first of the warnings
     return ReportContent(
-        title=experiment.recipe.title or experiment.recipe.name,
+        title=shown_title(experiment.recipe),
         headline=headline,
         loses=outcome.loses,
         keys=key_figures(result),
         answers=first_answers(outcome),
         facts=outcome.facts | gain_facts(outcome),
-        summary=experiment.recipe.note,
+        summary=of_recipe(experiment.recipe.note),
         cautions=(
             *lost,
             *one_of_many(outcome.draws, outcome.kfold, outcome.kept.estimate),

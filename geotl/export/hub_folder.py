@@ -24,6 +24,7 @@ from geotl.export.stac_checks import training_area_of, write_item
 from geotl.inference.onnx_file import read_passport
 from geotl.io import raster
 from geotl.io.files import sha256_of, whole_folder
+from geotl.language import msg
 from geotl.models import model_file
 from geotl.models.model_file import ModelFile
 
@@ -37,14 +38,14 @@ MODEL, ONNX, ITEM, CARD, CONFIG = (
 ARRAY, RASTER, EXPECTED, LFS = "example.npy", "example.tif", "example.json", ".gitattributes"
 FILES = (MODEL, ONNX, ITEM, CARD, CONFIG, ARRAY, RASTER, EXPECTED, LFS)
 LIBRARY = "geotl"
-_MEANING = {
-    MODEL: "the model, for geotl",
-    ONNX: "the model, for ONNX runtimes",
-    CONFIG: "facts for hubs",
-    ARRAY: "an example tile, raw values [C, S, S]",
-    RASTER: "the same with its bands' names",
-    EXPECTED: "the model's prediction for it",
-    ITEM: "the STAC item (Machine Learning Model 1.5.2)",
+MEANING = {
+    MODEL: msg("the model, for geotl"),
+    ONNX: msg("the model, for ONNX runtimes"),
+    CONFIG: msg("facts for hubs"),
+    ARRAY: msg("an example tile, raw values [C, S, S]"),
+    RASTER: msg("the same with its bands' names"),
+    EXPECTED: msg("the model's prediction for it"),
+    ITEM: msg("the STAC item (Machine Learning Model 1.5.2)"),
 }
 
 
@@ -107,7 +108,7 @@ def fill_hub(model: ModelFile, folder: Path, terms: Terms, log: Log = print) -> 
     ground = training_area_of(stored)
     px_m = read_passport(folder / ONNX)["resolution_m"]
     listed = [
-        (name, (folder / name).stat().st_size, sha256_of(folder / name), _MEANING[name])
+        (name, (folder / name).stat().st_size, sha256_of(folder / name), MEANING[name])
         for name in (MODEL, ONNX, ARRAY, RASTER, EXPECTED, CONFIG)
     ]
     facts = CardFacts(terms.model, terms.data, ground, px_m, listed, example)

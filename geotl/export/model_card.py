@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,17 +29,18 @@ from geotl.export.model_facts import (
 )
 from geotl.export.stac_mlm import bounds_of
 from geotl.io.yaml import write
+from geotl.language import joined, msg, numeral, of_recipe, stored
 from geotl.models.model_file import ModelFile
 from geotl.models.registry import get_backbone
 from geotl.reporting.templates import environment
 
 SCORES = {
-    "overall": "overall accuracy",
-    "balanced": "balanced accuracy",
-    "kappa": "kappa",
-    "macro_f1": "macro F1",
+    "overall": msg("overall accuracy"),
+    "balanced": msg("balanced accuracy"),
+    "kappa": msg("kappa"),
+    "macro_f1": msg("macro F1"),
 }
-UNSTATED = "not stated; ask"
+UNSTATED = msg("not stated; ask")
 _WEAK_F1, _FEW = 0.5, 30
 
 
@@ -126,7 +128,7 @@ class CardFacts:
 
 
 def model_card(model: ModelFile, facts: CardFacts) -> str:
-    """The whole README."""
+    """The whole README: what hubs read in English, what people read in the page's language."""
     header = f"---\n{write(front_matter(model, facts.licence))}---"
     template = environment("geotl.export", autoescape=False).get_template("model_card.md.jinja")
     accuracy = accuracy_of(model)
@@ -156,13 +158,16 @@ def _described(model: ModelFile, facts: CardFacts, accuracy: Accuracy | None) ->
     """What the card says first: name, contract and the table in short."""
     contract, recipe = model.contract, recipe_of(model)
     sensor = contract.sensor
-    shift = f" {'-' if sensor.offset < 0 else '+'} {abs(sensor.offset):g}" if sensor.offset else ""
+    scale = [numeral(sensor.scale, "g")]
+    if sensor.offset:
+        scale += ["-" if sensor.offset < 0 else "+", numeral(abs(sensor.offset), "g")]
     return {
-        "title": title_of(recipe),
+        "title": of_recipe(title_of(recipe)),
         "name": name_of(recipe),
         "contract": contract,
-        "sensor": sensor,
-        "scale": f"{sensor.scale:g}{shift}",
+        "sensor": stored(sensor.title),
+        "measures": stored(sensor.measures),
+        "scale": joined(scale, " "),
         "loses": bool(model.notes.get("metrics", {}).get("loses_to_a_baseline")),
         "glance": _at_a_glance(model, facts, accuracy),
         "classes": _classes(model, accuracy),
@@ -174,49 +179,90 @@ def _at_a_glance(
     model: ModelFile, facts: CardFacts, accuracy: Accuracy | None
 ) -> list[tuple[str, str]]:
     """The table in short: task, input, output, network, data, accuracy, licence."""
-    contract, days = model.contract, dates_of(model)
-    network = get_backbone(contract.backbone).title
-    network += f", up to {contract.cut_after}" if contract.cut_after else ""
-    chain = [str(one["source"]) for one in lineage_of(model)]
-    size = f", {facts.resolution_m:.3g} m" if facts.resolution_m else ""
+    licences = facts.licence or UNSTATED, facts.data_licence or UNSTATED
     rows = [
-        ("Task", "scene classification: one class for a tile"),
+        (msg("Task"), msg("scene classification: one class for a tile")),
+        (msg("Input"), _input(model, facts.resolution_m)),
         (
-            "Input",
-            f"`image`, float32 [N, {len(contract.bands)}, {contract.tile_px}, "
-            f"{contract.tile_px}], raw digital numbers{size}; bands in this order: "
-            + ", ".join(contract.bands),
-        ),
-        ("Output", f"`probabilities` and `logits`, float32 [N, {len(contract.classes)}]"),
-        (
-            "Network",
-            f"{network}; {parameters_of(model) / 1e6:.3g} million parameters; mean over "
-            f"{contract.spec.views} flips and turns"
-            + (
-                "; fused with mean, sd and gradient of each band"
-                if contract.spec.statistics
-                else ""
+            msg("Output"),
+            msg(
+                "`probabilities` and `logits`, float32 [N, {classes}]",
+                classes=len(model.contract.classes),
             ),
         ),
-        ("Pretrained", ", then ".join(f"`{name}`" for name in chain) or "no: random weights"),
-        (
-            "Trained on",
-            tiles_of(model) + (f", imagery of {_span(days)}" if days else ""),
-        ),
-        ("Accuracy", _short(accuracy)),
-        ("Licence", f"model: {facts.licence or UNSTATED}; data: {facts.data_licence or UNSTATED}"),
+        (msg("Network"), _network(model)),
+        (msg("Pretrained"), _pretrained(model)),
+        (msg("Trained on"), _trained_on(model)),
+        (msg("Accuracy"), _short(accuracy)),
+        (msg("Licence"), msg("model: {model}; data: {data}", model=licences[0], data=licences[1])),
     ]
-    return [(f"**{name}**", text) for name, text in rows]
+    return [(joined(["**", name, "**"], ""), text) for name, text in rows]
+
+
+def _input(model: ModelFile, resolution_m: float | None) -> str:
+    contract = model.contract
+    size = "" if resolution_m is None else msg(", {side:.3g} m", side=resolution_m)
+    return msg(
+        "`image`, float32 [N, {bands}, {px}, {px}], raw digital numbers{size}; bands in this "
+        "order: {names}",
+        bands=len(contract.bands),
+        px=contract.tile_px,
+        size=size,
+        names=", ".join(contract.bands),
+    )
+
+
+def _network(model: ModelFile) -> str:
+    """The network, its size, and what it is averaged over and fused with."""
+    contract = model.contract
+    name: str = get_backbone(contract.backbone).title
+    if contract.cut_after:
+        name = msg("{network}, up to {stage}", network=name, stage=contract.cut_after)
+    millions = parameters_of(model) / 1e6
+    parts = [
+        name,
+        msg("{millions:.3g} million parameters", millions=millions),
+        msg("mean over {views} flips and turns", views=contract.spec.views),
+    ]
+    if contract.spec.statistics:
+        parts.append(msg("fused with mean, sd and gradient of each band"))
+    return joined(parts, "; ")
+
+
+def _pretrained(model: ModelFile) -> str:
+    """The files of weights that had a part in it, oldest first."""
+    names = [f"`{one['source']}`" for one in lineage_of(model)]
+    if not names:
+        return msg("no: random weights")
+    return functools.reduce(
+        lambda first, then: msg("{first}, then {then}", first=first, then=then), names
+    )
+
+
+def _trained_on(model: ModelFile) -> str:
+    days = dates_of(model)
+    if not days:
+        return tiles_of(model)
+    return msg("{tiles}, imagery of {days}", tiles=tiles_of(model), days=_span(days))
 
 
 def _short(accuracy: Accuracy | None) -> str:
     if accuracy is None:
-        return "not tested"
+        return msg("not tested")
+    figure = accuracy.figures["overall"]
     if accuracy.spatial is None:
-        how = "as the labels' table says" if accuracy.split == "column" else "at random"
-        return f"{accuracy.figures['overall']} on {accuracy.tiles:,} tiles held out {how}"
-    random = f"; {accuracy.random} on a random split" if accuracy.random else ""
-    return f"{accuracy.spatial} held out in space ({SPATIAL[accuracy.split]}){random}"
+        tested = {"figure": figure, "tiles": accuracy.tiles}
+        if accuracy.split == "column":
+            return msg(
+                "{figure} on {tiles:,} tiles held out as the labels' table says",
+                **tested,
+            )
+        return msg("{figure} on {tiles:,} tiles held out at random", **tested)
+    how = SPATIAL[accuracy.split]
+    held_out = msg("{figure} held out in space ({how})", figure=accuracy.spatial, how=how)
+    if accuracy.random is None:
+        return held_out
+    return joined([held_out, msg("{figure} on a random split", figure=accuracy.random)], "; ")
 
 
 def _training(model: ModelFile, facts: CardFacts) -> dict[str, object]:
@@ -229,52 +275,57 @@ def _training(model: ModelFile, facts: CardFacts) -> dict[str, object]:
         "single_day": len(days) == 1,
         "place": _place(facts.ground),
         "strategy": _strategy(recipe, model.notes.get("metrics", {}).get("tuning")),
-        "note": str(recipe.get("note") or "").strip(),
+        "note": of_recipe(str(recipe.get("note") or "").strip()),
     }
 
 
 def _place(ground: shapely.Geometry | None) -> str:
     """Between which meridians and parallels the training tiles lie."""
     if ground is None:
-        return "Where the training tiles lie is not recorded."
+        return msg("Where the training tiles lie is not recorded.")
     west, south, east, north = bounds_of(ground)
-    return (
-        f"The training tiles lie between {_degrees(west, 'EW')} and {_degrees(east, 'EW')}, "
-        f"{_degrees(south, 'NS')} and {_degrees(north, 'NS')}."
+    across, up = (msg("E"), msg("W")), (msg("N"), msg("S"))
+    return msg(
+        "The training tiles lie between {west} and {east}, {south} and {north}.",
+        west=_degrees(west, across),
+        east=_degrees(east, across),
+        south=_degrees(south, up),
+        north=_degrees(north, up),
     )
 
 
 def _strategy(recipe: Mapping[str, Any], tuning: Mapping[str, Any] | None) -> str:
     """How the network was fitted; a fine-tuning of which nothing was kept left a probe."""
-    frozen = (
+    frozen = msg(
         "The network's pretrained stages stayed as they were; a linear head was fitted "
         "on their features."
     )
     how = {
         "probe": frozen,
-        "finetune": "The pretrained network was trained further.",
-        "full": "The whole pretrained network was trained further.",
-        "probe_then_finetune": "A linear head was fitted first, then the pretrained network was "
-        "trained further.",
-        "scratch": "The network was trained from random weights.",
+        "finetune": msg("The pretrained network was trained further."),
+        "full": msg("The whole pretrained network was trained further."),
+        "probe_then_finetune": msg(
+            "A linear head was fitted first, then the pretrained network was trained further."
+        ),
+        "scratch": msg("The network was trained from random weights."),
     }
     if tuning is not None and tuning["share"] == 0:
-        return f"{frozen} Training it further was tried and did not help."
+        return joined([frozen, msg("Training it further was tried and did not help.")], " ")
     return how.get(str(recipe.get("strategy")), "")
 
 
 def _classes(model: ModelFile, accuracy: Accuracy | None) -> tuple[list[str], list[list[str]]]:
     """The classes with their colours, training tiles and scores: header and rows."""
     contract, trained = model.contract, tiles_by_class(model)
-    head = ["Class", "Colour", "Tiles trained on"]
-    head += ["Tested on", "Precision", "Recall", "F1"] if accuracy else []
+    head = [msg("Class"), msg("Colour"), msg("Tiles trained on")]
+    head += [msg("Tested on"), msg("Precision"), msg("Recall"), msg("F1")] if accuracy else []
     rows = []
     for name, colour in zip(contract.classes, contract.colours, strict=True):
-        row = [name, f"`{colour}`", f"{trained[name]:,}" if name in trained else "?"]
+        row = [name, f"`{colour}`", numeral(trained[name], ",") if name in trained else "?"]
         scores = accuracy.classes.get(name) if accuracy else None
         if scores:
-            row += [f"{scores['support']:.0f}"]
-            row += [f"{scores[key]:.3f}" for key in ("precision", "recall", "f1")]
+            row += [numeral(scores["support"], ".0f")]
+            row += [numeral(scores[key], ".3f") for key in ("precision", "recall", "f1")]
         rows.append(row + [""] * (len(head) - len(row)))
     return head, rows
 
@@ -283,33 +334,94 @@ def _tested(model: ModelFile, accuracy: Accuracy | None) -> dict[str, object]:
     """Scores, splits, mistakes and baselines; empty of a model without a test."""
     if accuracy is None:
         return {}
-    metrics, overall = model.notes["metrics"], str(accuracy.figures["overall"])
     scores = [(SCORES.get(key, key), str(figure)) for key, figure in accuracy.figures.items()]
-    gap = accuracy.optimism
     return {
-        "split": SPLITS.get(accuracy.split, "held out"),
-        "estimate": metrics.get("estimate"),
-        "repeats": "folds" if metrics.get("kfold") else "draws of the labels",
-        "scores": sorted(scores, key=lambda row: row[0] != "overall accuracy"),
+        "value": msg("Value [95 %]"),
+        "tested": joined([*_test_sentences(model, accuracy)], " "),
+        "scores": sorted(scores, key=lambda row: row[0] != SCORES["overall"]),
         "splits": _splits(accuracy),
-        "optimism": f"{gap.value:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]" if gap else "",
-        "mistakes": [
-            f"{truth} taken for {other} ({count} of {of})"
-            for truth, other, count, of in accuracy.mistakes
-        ],
+        "new_ground": _new_ground(accuracy),
+        "mistakes": joined(
+            [
+                msg("{truth} taken for {other} ({count} of {of})", **_named(mistake))
+                for mistake in accuracy.mistakes
+            ]
+        ),
         "rivals": [
-            ("this model", f"**{overall}**"),
-            *((name, str(figure)) for name, figure in accuracy.rivals.items()),
+            (msg("this model"), joined(["**", str(accuracy.figures["overall"]), "**"], "")),
+            *((stored(name), str(figure)) for name, figure in accuracy.rivals.items()),
         ],
     }
+
+
+def _named(mistake: tuple[str, str, int, int]) -> dict[str, object]:
+    return dict(zip(("truth", "other", "count", "of"), mistake, strict=True))
+
+
+def _test_sentences(model: ModelFile, accuracy: Accuracy) -> Iterator[str]:
+    """How it was tested, how the accuracy varies, and how calibrated the probabilities are."""
+    metrics = model.notes["metrics"]
+    yield msg(
+        "Tested on {tiles:,} tiles that chose nothing, held out {how}. Brackets are 95 % "
+        "intervals.",
+        tiles=accuracy.tiles,
+        how=SPLITS.get(accuracy.split, msg("held out")),
+    )
+    if metrics.get("estimate"):
+        yield stored(str(metrics["estimate"]))
+    if accuracy.repeats is not None:
+        spread = dict(zip(("n", "mean", "sd"), accuracy.repeats, strict=True))
+        if metrics.get("kfold"):
+            yield msg(
+                "Over {n} folds the overall accuracy is {mean:.3f} ± {sd:.3f} (mean, standard "
+                "deviation).",
+                **spread,
+            )
+        else:
+            yield msg(
+                "Over {n} draws of the labels the overall accuracy is {mean:.3f} ± {sd:.3f} "
+                "(mean, standard deviation).",
+                **spread,
+            )
+    if accuracy.calibration is not None:
+        yield msg(
+            "The calibration error is {after:.3f} ({before:.3f} before temperature scaling).",
+            before=accuracy.calibration[0],
+            after=accuracy.calibration[1],
+        )
 
 
 def _splits(accuracy: Accuracy) -> list[tuple[str, str]]:
     """Both sides of the comparison of splits."""
     if accuracy.spatial is None:
         return []
-    rows = [(f"spatial: {SPATIAL[accuracy.split]}", str(accuracy.spatial))]
-    return [*rows, ("random", str(accuracy.random))] if accuracy.random is not None else rows
+    rows = [(msg("spatial: {how}", how=SPATIAL[accuracy.split]), str(accuracy.spatial))]
+    if accuracy.random is not None:
+        rows.append((msg("random"), str(accuracy.random)))
+    return rows
+
+
+def _new_ground(accuracy: Accuracy) -> str:
+    """What to expect where no training tile lies; nothing without a random split."""
+    if accuracy.spatial is None or accuracy.random is None:
+        return ""
+    first, gap = msg("On new ground expect the first."), accuracy.optimism
+    if gap is None:
+        return first
+    more = msg(
+        "{value:+.3f} [{low:+.3f}, {high:+.3f}]", value=gap.value, low=gap.low, high=gap.high
+    )
+    if gap.low > 0:
+        why = msg(
+            "The random split shows {more} more: it overestimates accuracy by that much, as "
+            "neighbouring tiles resemble each other.",
+            more=more,
+        )
+    else:
+        why = msg(
+            "The random split shows {more} more: no clear optimism, given so few tiles.", more=more
+        )
+    return joined([first, why], " ")
 
 
 def _weak(accuracy: Accuracy | None) -> list[tuple[str, str]]:
@@ -317,10 +429,14 @@ def _weak(accuracy: Accuracy | None) -> list[tuple[str, str]]:
     weak = []
     for name, scores in (accuracy.classes if accuracy else {}).items():
         if scores["f1"] < _WEAK_F1:
-            weak.append((name, f"Hardly separated from the others (F1 {scores['f1']:.2f})."))
+            why = msg("Hardly separated from the others (F1 {f1:.2f}).", f1=scores["f1"])
+            weak.append((name, why))
         elif scores["support"] < _FEW:
-            few = f"{scores['support']:.0f} tiles"
-            weak.append((name, f"Tested on {few} only: its figures are uncertain."))
+            why = msg(
+                "Tested on {tiles:.0f} tiles only: its figures are uncertain.",
+                tiles=scores["support"],
+            )
+            weak.append((name, why))
     return weak
 
 
@@ -333,33 +449,48 @@ def _origin(model: ModelFile, facts: CardFacts) -> dict[str, object]:
             (f"`{name}`", _size(size), f"`{digest[:16]}…`", what)
             for name, size, digest, what in facts.files
         ],
-        "examples": len(samples.examples),
-        "features": f"{len(samples.features):,}",
-        "versions": versions or "unknown versions",
+        "kept": _kept(len(samples.examples), len(samples.features), facts.ground is not None),
+        "versions": versions or msg("unknown versions"),
         "version": __version__,
         "lineage": [(f"`{one['source']}`", f"`{one['sha256']}`") for one in lineage_of(model)],
         "recipe": shareable_recipe(str(model.notes.get("recipe", ""))).strip(),
     }
 
 
+def _kept(examples: int, features: int, footprints: bool) -> str:
+    """What of the training tiles the model's file holds."""
+    parts = [msg("{examples} of the training tiles", examples=examples)]
+    parts.append(msg("features of {features:,}", features=features))
+    if footprints:
+        parts.append(msg("the footprints of all"))
+    return joined(parts)
+
+
 def _span(days: Sequence[str]) -> str:
-    return days[0] if len(days) == 1 else f"{days[0]} to {days[-1]} ({len(days)} days)"
+    if len(days) == 1:
+        return stored(days[0])
+    first, last = stored(days[0]), stored(days[-1])
+    return msg("{first} to {last} ({n} days)", first=first, last=last, n=len(days))
 
 
 def _listed(names: Sequence[str]) -> str:
     """Up to five names."""
-    shown = ", ".join(f"`{name}`" for name in names[:5])
-    return shown + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    listed = ", ".join(f"`{name}`" for name in names[:5])
+    if len(names) <= 5:
+        return listed
+    return msg("{names} and {n} more", names=listed, n=len(names) - 5)
 
 
-def _degrees(value: float, sides: str) -> str:
+def _degrees(value: float, sides: tuple[str, str]) -> str:
     """A longitude or latitude with its side of the world.
 
-    >>> _degrees(-70.25, "EW"), _degrees(52.526, "NS")
+    >>> _degrees(-70.25, ("E", "W")), _degrees(52.526, ("N", "S"))
     ('70.25° W', '52.53° N')
     """
-    return f"{abs(value):.2f}° {sides[int(value < 0)]}"
+    return joined([numeral(abs(value), ".2f"), "° ", sides[int(value < 0)]], "")
 
 
 def _size(size: int) -> str:
-    return f"{size / 1e6:.1f} MB" if size > 1e5 else f"{size / 1e3:.1f} kB"
+    if size > 1e5:
+        return msg("{size:.1f} MB", size=size / 1e6)
+    return msg("{size:.1f} kB", size=size / 1e3)

@@ -16,18 +16,21 @@ from scipy.stats import t as student
 from geotl.evaluation.metrics import Interval, wilson
 from geotl.export.metadata import shareable
 from geotl.io.yaml import parse
+from geotl.language import msg
 from geotl.models.model_file import ModelFile
 from geotl.models.pixel_file import PixelModelFile
 
 NotedModel = ModelFile | PixelModelFile  # with the same notes
-SPATIAL = {"blocks": "blocked", "group": "by group", "scene": "by scene"}
+SPATIAL = {"blocks": msg("blocked"), "group": msg("by group"), "scene": msg("by scene")}
 SPLITS = {
-    "blocks": "in spatial blocks: the test blocks contain no training tile",
-    "group": "by group: no group has tiles on both sides",
-    "scene": "by scene: complete scenes are the test set",
-    "shots": "at random, a number of training tiles per class; neighbours may lie on both sides",
-    "stratified": "at random within the classes; neighbours may lie on both sides",
-    "column": "as given in the labels' table",
+    "blocks": msg("in spatial blocks: the test blocks contain no training tile"),
+    "group": msg("by group: no group has tiles on both sides"),
+    "scene": msg("by scene: complete scenes are the test set"),
+    "shots": msg(
+        "at random, a number of training tiles per class; neighbours may lie on both sides"
+    ),
+    "stratified": msg("at random within the classes; neighbours may lie on both sides"),
+    "column": msg("as given in the labels' table"),
 }
 
 
@@ -116,8 +119,12 @@ def dates_of(model: NotedModel) -> list[str]:
 def tiles_of(model: ModelFile) -> str:
     """How many tiles a model was fitted to, labelled ones and those of a pool, if it has any."""
     pool = model.notes.get("training", {}).get("unlabelled", 0)
-    words = f"{len(model.training_samples.footprints):,} labelled tiles"
-    return f"{words} and {pool:,} unlabelled ones" if pool else words
+    labelled = len(model.training_samples.footprints)
+    if not pool:
+        return msg("{labelled:,} labelled tiles", labelled=labelled)
+    return msg(
+        "{labelled:,} labelled tiles and {pool:,} unlabelled ones", labelled=labelled, pool=pool
+    )
 
 
 def tiles_by_class(model: ModelFile) -> dict[str, int]:

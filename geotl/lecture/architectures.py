@@ -184,7 +184,7 @@ def lenet5(numbers: Pictured) -> Shown:
     }
     maps = [grey[0, 0], *outputs["c1"][0, :3], *outputs["c3"][0, :4]]
     names: list[Label] = [
-        Both(fr="image 32×32", en="tile 32×32"),
+        Both(fr="tuile 32×32", en="tile 32×32"),
         *["c1 14×14"] * 3,
         *["c3 5×5"] * 4,
     ]
@@ -192,7 +192,7 @@ def lenet5(numbers: Pictured) -> Shown:
     panels = (
         Pictures(
             Both(
-                fr="une image, et ce qu'en font c1 et c3",
+                fr="une tuile, et ce qu'en font c1 et c3",
                 en="a tile, and what c1 and c3 make of it",
             ),
             tuple(np.asarray(m) for m in maps),

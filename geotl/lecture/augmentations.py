@@ -323,7 +323,7 @@ def promises(source: TileSamples, rows: Draw, kind: Augmentation) -> ClaimResult
     return ClaimResult(
         same and changed > 0,
         Both(
-            fr=f"Les pixels valides changent de {changed:.2f} écart type en moyenne, les autres "
+            fr=f"Les pixels valides changent de {changed:.2f} écart-type en moyenne, les autres "
             "pas du tout",
             en=f"Valid pixels change by {changed:.2f} sd on average, invalid ones not at all",
         ),
@@ -340,7 +340,7 @@ def _noise_promise(before: Tensor, image: Tensor, valid: Tensor, expected: Tenso
     return ClaimResult(
         same and worst < 0.02,
         Both(
-            fr=f"L'écart type du bruit est celui demandé, à {100 * worst:.1f} % près par bande. "
+            fr=f"L'écart-type du bruit est celui demandé, à {100 * worst:.1f} % près par bande. "
             f"Les pixels invalides {'restent invalides' if same else 'changent'}",
             en=f"The noise's sd is the configured one to {worst:.1%} in every band. Invalid pixels "
             f"{'stay invalid' if same else 'change'}",

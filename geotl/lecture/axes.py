@@ -32,16 +32,19 @@ def framed(axes: Axes, title: str, x: str, y: str, *, width_in: float, grid: str
 
 
 def wrapped(text: str, width_in: float, size: float, *, bold: bool = False) -> str:
-    r"""A text in lines of a width in inches; an effect stays beside its interval.
+    r"""A text in lines of a width in inches; a figure stays beside its interval or deviation.
 
     >>> wrapped("accuracy on the test: +0.12 [+0.10, +0.14]", 3.0, 14, bold=True)
     'accuracy on the test:\n+0.12\xa0[+0.10,\xa0+0.14]'
+    >>> wrapped("gap without: 0.48 ± 0.07", 2.3, 14, bold=True), wrapped("so under-fitted", 1, 12)
+    ('gap without:\n0.48\xa0±\xa00.07', 'so\nunder-fitted')
     """
     kept = re.sub(r" ?\[[^\]\n]*\]", lambda found: found[0].replace(" ", "\u00a0"), text)
-    kept = re.sub(r" (?=[:;?!%»])", "\u00a0", kept)
+    kept = re.sub(r" (?=[:;?!%»±])|(?<=±) ", "\u00a0", kept)
     letters = int(width_in * POINTS / (size * (BOLD if bold else REGULAR)))
     lines = [
-        textwrap.wrap(line, max(letters, 4), break_long_words=False) for line in kept.split("\n")
+        textwrap.wrap(line, max(letters, 4), break_long_words=False, break_on_hyphens=False)
+        for line in kept.split("\n")
     ]
     return "\n".join("\n".join(line) for line in lines)
 

@@ -30,9 +30,9 @@ from geotl.lecture.texts import Both, grouped
 from geotl.models.registry import Backbone, build_backbone
 
 BLOCKS = (
-    Both(fr="poids au hasard", en="random weights"),
+    Both(fr="poids aléatoires", en="random weights"),
     Both(fr="convolutions\ninutiles", en="useless\nconvolutions"),
-    Both(fr="les mêmes, sans\ncourt-circuit", en="the same,\nno shortcut"),
+    Both(fr="les mêmes, sans\nraccourci", en="the same,\nno shortcut"),
 )
 
 
@@ -169,7 +169,7 @@ def parallel_filters(numbers: Pictured) -> Shown:
     shown = [(i, name) for i in range(2) for name in maps]
     panel = Pictures(
         Both(
-            fr="la même image dans quatre branches (poids au hasard)",
+            fr="la même tuile dans quatre branches (poids aléatoires)",
             en="the same tile in four branches (random weights)",
         ),
         tuple(np.asarray(maps[name][0, i]) for i, name in shown),
@@ -207,7 +207,7 @@ def zeroed_residual(numbers: Levels) -> Shown:
             after == 0,
             Both(
                 fr=f"la sortie diffère de l'entrée de {before:.2f} ; avec gamma et bêta de la "
-                f"seconde normalisation à zéro, de {after:g}",
+                f"seconde normalisation par lots à zéro, de {after:g}",
                 en=f"the output differs from the input by {before:.2f}; with gamma and beta of the "
                 f"second batch normalisation at zero by {after:g}",
             ),
@@ -215,7 +215,7 @@ def zeroed_residual(numbers: Levels) -> Shown:
         "shortcut": ClaimResult(
             without > 0,
             Both(
-                fr=f"sans court-circuit, le même bloc donne zéro : il diffère de {without:.2f}",
+                fr=f"sans raccourci, le même bloc donne zéro : il diffère de {without:.2f}",
                 en=f"without the shortcut the same block gives zero: it differs by {without:.2f}",
             ),
         ),
@@ -288,7 +288,7 @@ def shortcuts_shown(arms: Sequence[Sequence[TrainedNetwork]], layers: int) -> Sh
     train, test = compared(arms, "train"), compared(arms, "test")
     last = Both(
         fr=f"{layers} convolutions ; perte d'entraînement à la dernière époque, sans -> avec "
-        "courts-circuits :",
+        "raccourcis :",
         en=f"{layers} convolutions; training loss after the last epoch, without -> with shortcuts:",
     )
     accuracy = Both(fr="exactitude sur l'entraînement", en="training accuracy")
@@ -299,7 +299,7 @@ def shortcuts_shown(arms: Sequence[Sequence[TrainedNetwork]], layers: int) -> Sh
             test.rises, test.both(Both(fr="exactitude sur le test", en="test accuracy"))
         ),
     }
-    names = Both(fr="sans court-circuit", en="plain"), Both(fr="résiduel", en="residual")
+    names = Both(fr="sans raccourci", en="plain"), Both(fr="résiduel", en="residual")
     subjects = (
         Both(fr="La perte d'entraînement", en="The training loss"),
         Both(fr="L'exactitude d'entraînement", en="The training accuracy"),

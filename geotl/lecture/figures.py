@@ -308,7 +308,8 @@ def _width(panel: Panel) -> float:
 
 def _height(panel: Panel) -> float:
     if isinstance(panel, Pictures):
-        caption = 0.21 * max([0, *(1 + _caption(text).count("\n") for text in panel.captions)])
+        captions = [_caption(text, panel) for text in panel.captions]
+        caption = 0.21 * max([0, *(1 + text.count("\n") for text in captions)])
         rows = math.ceil(len(panel.images) / panel.columns)
         heading = wrapped(str(panel.title), _width(panel), TITLE, bold=True)
         return max(1.6, (panel.side_in + caption) * rows + 0.3 + 0.24 * (1 + heading.count("\n")))
@@ -327,9 +328,9 @@ def _named(panel: Lines | Bars | Histograms) -> list[str]:
     return [str(name) for name in groups] if len(groups) > 1 else []
 
 
-def _caption(text: Label) -> str:
+def _caption(text: Label, panel: Pictures) -> str:
     """A picture's caption in lines as wide as the picture."""
-    return wrapped(str(text), TILE_IN, SMALL)
+    return wrapped(str(text), panel.side_in, SMALL)
 
 
 def _draw(part: SubFigure, panel: Panel) -> None:
@@ -491,5 +492,5 @@ def _pictures(part: SubFigure, panel: Pictures) -> None:
         axes.set_yticks([])
         axes.spines[:].set_color(RULE)
         if place < len(panel.captions):
-            caption = _caption(panel.captions[place])
+            caption = _caption(panel.captions[place], panel)
             axes.set_title(caption, y=0, pad=-4, va="top", fontsize=SMALL, color=INK)

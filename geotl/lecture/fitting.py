@@ -47,6 +47,7 @@ from geotl.lecture.words import (
     TEST_ACCURACY,
     TRAINING,
     TRAINING_ACCURACY,
+    class_name,
     sentence,
 )
 from geotl.models.classifier import FeatureSpec, Normalise, TileClassifier
@@ -57,12 +58,12 @@ from geotl.training.heads import logistic
 STANDINGS = {
     "under": Both(fr="sous-apprentissage", en="underfitting"),
     "over": Both(fr="surapprentissage", en="overfitting"),
-    "right": Both(fr="juste ce qu'il faut", en="just right"),
+    "right": Both(fr="bien ajusté", en="just right"),
 }
 TITLES = {
     "under": Both(fr="Trop petit : sous-apprentissage", en="Too small: underfitting"),
     "over": Both(fr="Trop complexe : surapprentissage", en="Too complex: overfitting"),
-    "right": Both(fr="Régularisé : juste ce qu'il faut", en="Regularised: just right"),
+    "right": Both(fr="Régularisé : bien ajusté", en="Regularised: just right"),
 }
 GRID = 320  # side of a map of the classes [px]
 
@@ -162,7 +163,7 @@ def _tiles_panel(numbers: ThreeFits, draws: Draws) -> Lines:
     x, y = draws.train.x[0].numpy(), draws.train.y[0].numpy()
     across, up = numbers.attributes
     series = tuple(
-        Series(name.replace("_", " "), x[y == number, 0], x[y == number, 1], dots=True)
+        Series(class_name(name), x[y == number, 0], x[y == number, 1], dots=True)
         for number, name in enumerate(numbers.classes)
     )
     title = Both(
@@ -175,7 +176,7 @@ def _tiles_panel(numbers: ThreeFits, draws: Draws) -> Lines:
 def _attribute(name: str) -> Both:
     """An attribute's name on an axis: BAND mean, or BAND sd."""
     band, _, what = name.partition(" ")
-    return Both(fr=f"{band}, {'moyenne' if what == 'mean' else 'écart type'}", en=name)
+    return Both(fr=f"{band}, {'moyenne' if what == 'mean' else 'écart-type'}", en=name)
 
 
 def _map_panel(title: Both, fit: Fitted, draws: Draws) -> Pictures:
@@ -211,7 +212,7 @@ def capacity_check(numbers: Capacity) -> Shown:
         "trap": ClaimResult(looks is not None, _trap_text(numbers.trap, trap)),
     }
     names: tuple[Label, ...] = (
-        Both(fr="lenet5, sans batch norm", en="lenet5, no batch norm"),
+        Both(fr="lenet5, sans normalisation par lots", en="lenet5, no batch norm"),
         numbers.trap,
     )
     panels = tuple(
@@ -226,7 +227,7 @@ def _memorised_text(result: Memorised) -> Both:
     """How far a network got, in evaluation mode."""
     tiles, steps, share = result.tiles, result.steps, f"{result.accuracy:.0%}"
     return Both(
-        fr=f"Après {steps} pas, lenet5 classe {share} de {tiles} images de bruit comme leurs "
+        fr=f"Après {steps} pas, lenet5 classe {share} de {tiles} tuiles de bruit comme leurs "
         "étiquettes tirées au hasard (mode évaluation).",
         en=f"After {steps} steps lenet5 classifies {share} of {tiles} tiles of noise as their "
         "random labels have it (evaluation mode).",
@@ -243,7 +244,7 @@ def _trap_text(name: str, result: Memorised) -> Both:
         )
     there = f"{result.path[looks - 1][2]:.0%}"
     return Both(
-        fr=f"Au pas {looks}, {name} classe 100 % des images en mode entraînement, mais {there} en "
+        fr=f"Au pas {looks}, {name} classe 100 % des tuiles en mode entraînement, mais {there} en "
         f"mode évaluation, et {end} au pas {result.steps}.",
         en=f"At step {looks} {name} classifies 100 % of the tiles in training mode, but {there} in "
         f"evaluation mode, and {end} at step {result.steps}.",
@@ -270,7 +271,7 @@ def _memorised_panel(name: Label, result: Memorised) -> Lines:
     return Lines(
         name,
         STEP,
-        Both(fr="exactitude sur ses propres images", en="accuracy on its own tiles"),
+        Both(fr="exactitude sur ses propres tuiles", en="accuracy on its own tiles"),
         (
             Series(Both(fr="mode évaluation", en="evaluation mode"), steps, use),
             Series(Both(fr="mode entraînement", en="training mode"), steps, training, dashed=True),

@@ -71,7 +71,7 @@ def freezing_shown(
         "time": ClaimResult(
             fewer >= 2 and faster > 1,
             Both(
-                fr=f"une étape d'entraînement demande {fewer:.1f} fois moins d'opérations et "
+                fr=f"un pas d'entraînement demande {fewer:.1f} fois moins d'opérations et "
                 f"{faster:.1f} fois moins de temps de processeur quand la tête seule apprend",
                 en=f"a training step takes {fewer:.1f} times fewer operations and {faster:.1f} "
                 "times less processor time when the head alone learns",
@@ -83,7 +83,7 @@ def freezing_shown(
                 generic,
                 names[shallow],
                 Both(
-                    fr=f" ; une perte de moins de {MARGIN:g} ne compte pas",
+                    fr=f" ; une baisse de moins de {MARGIN:g} ne compte pas",
                     en=f"; a loss below {MARGIN:g} does not count",
                 ),
             ),
@@ -92,7 +92,7 @@ def freezing_shown(
     }
     panels = (
         Bars(
-            generic.title(Both(fr=f"bloqué {names[shallow].fr}", en=f"frozen {names[shallow].en}")),
+            generic.title(Both(fr=f"gelé {names[shallow].fr}", en=f"frozen {names[shallow].en}")),
             names,
             {"": test.mean(0).tolist()},
             sds={"": [sd_of(c) for c in test.T]},
@@ -102,7 +102,7 @@ def freezing_shown(
         ),
         Bars(
             Both(
-                fr=f"calcul d'une étape : {fewer:.1f} fois moins",
+                fr=f"calcul d'un pas : {fewer:.1f} fois moins",
                 en=f"computing of a step: {fewer:.1f} times less",
             ),
             names,
@@ -124,7 +124,7 @@ def _frozen_words(change: MeanChange, name: Both, more: Both | None = None) -> B
     """What freezing up to a stage does to the test accuracy."""
     words = change.both(
         Both(
-            fr=f"rien de bloqué -> bloqué {name.fr} : {TEST.fr}",
+            fr=f"rien de gelé -> gelé {name.fr} : {TEST.fr}",
             en=f"nothing frozen -> frozen {name.en}: {TEST.en}",
         )
     )

@@ -306,7 +306,7 @@ def _loss_panel(one: Stopped) -> Lines:
     return Lines(
         Both(fr="Un entraînement, jusqu'au bout", en="One training, to its end"),
         EPOCH,
-        Both(fr="coût", en="loss"),
+        Both(fr="perte", en="loss"),
         (
             Series(TRAINING, epochs, curve(history.epochs, "train_loss")),
             Series("validation", epochs, curve(history.epochs, "val_loss")),

@@ -85,8 +85,8 @@ def standardisation(numbers: Standardised) -> Shown:
         "zero_one": ClaimResult(
             max(mean_away, sd_away) < 1e-5,
             Both(
-                fr=f"Sur {len(rows)} images d'entraînement, les moyennes des bandes sont à "
-                f"{mean_away:.0e} près 0, leurs écarts types à {sd_away:.0e} près 1.",
+                fr=f"Sur {len(rows)} tuiles d'entraînement, les moyennes des bandes sont à "
+                f"{mean_away:.0e} près 0, leurs écarts-types à {sd_away:.0e} près 1.",
                 en=f"Over {len(rows)} training tiles the bands' means are 0 to {mean_away:.0e}, "
                 f"their sds 1 to {sd_away:.0e}.",
             ),
@@ -94,7 +94,7 @@ def standardisation(numbers: Standardised) -> Shown:
         "alike": ClaimResult(
             abs(ratio[1] - 1) < 1e-9,
             Both(
-                fr=f"L'écart type de la surface est {ratio[0]:.0f} fois celui du nombre de pièces "
+                fr=f"L'écart-type de la surface est {ratio[0]:.0f} fois celui du nombre de pièces "
                 f"avant, {ratio[1]:.0f} fois après.",
                 en=f"The surface's sd is {ratio[0]:.0f} times that of the rooms before, "
                 f"{ratio[1]:.0f} times after.",
@@ -214,7 +214,7 @@ def batchnorm_derivation(numbers: Batchnorm) -> Shown:
             Both(
                 fr=f"La variance du lot divise par n (à {away['biased']:.0e} près), celle gardée "
                 f"pour l'évaluation par n - 1 (à {away['unbiased']:.0e} près). Avec les chiffres "
-                f"d'un autre lot, les mêmes images diffèrent de {away['modes']:.2f} au plus.",
+                f"d'un autre lot, les mêmes tuiles diffèrent de {away['modes']:.2f} au plus.",
                 en=f"The batch's own variance divides by n (to {away['biased']:.0e}), the one kept "
                 f"for evaluation by n - 1 (to {away['unbiased']:.0e}). With another batch's "
                 f"figures the same tiles differ by up to {away['modes']:.2f}.",
@@ -313,7 +313,9 @@ def normalised_shown(
             EPOCH,
             Both(fr=f"exactitude ({side.fr})", en=f"accuracy ({side.en})"),
             (
-                band(Both(fr="avec batch norm", en="with batch norm"), normalised, column),
+                band(
+                    Both(fr="avec normalisation par lots", en="with batch norm"), normalised, column
+                ),
                 band(Both(fr="sans", en="without"), plain, column),
             ),
             percent=True,

@@ -123,8 +123,8 @@ def space_shown(
         "frozen": ClaimResult(
             max(still) == 0 and all(untouched),
             Both(
-                fr=f"l'étage bloqué a bougé de {max(still):g} ; paramètres et tampons "
-                f"identiques au bit près dans {sum(untouched)} essais sur {len(untouched)}",
+                fr=f"l'étage gelé a bougé de {max(still):g} ; paramètres et tampons "
+                f"identiques au bit près pour {sum(untouched)} graines sur {len(untouched)}",
                 en=f"the frozen stage moved by {max(still):g}; parameters and buffers "
                 f"bit-identical in {sum(untouched)} of {len(untouched)} seeds",
             ),

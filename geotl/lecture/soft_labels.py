@@ -172,7 +172,7 @@ def label_smoothing(numbers: Softened) -> Shown:
             gap.falls,
             gap.both(
                 Both(
-                    fr="Le coût au test moins le coût à l'entraînement passe de",
+                    fr="La perte au test moins la perte à l'entraînement passe de",
                     en="The test cost minus the training cost goes from",
                 )
             ),

@@ -31,9 +31,9 @@ from geotl.training.heads import logistic
 
 PENALTY = 0.1  # of the probes
 KERNELS = (
-    Both(fr="au hasard", en="random"),
-    Both(fr="déjà appris", en="pretrained"),
-    Both(fr="ré-entraînés", en="fine-tuned"),
+    Both(fr="aléatoires", en="random"),
+    Both(fr="préentraînés", en="pretrained"),
+    Both(fr="ajustés finement", en="fine-tuned"),
 )
 
 
@@ -67,7 +67,7 @@ def kernels_shown(kernels: Sequence[Tensor], moved: Float64s) -> Shown:
             edges.both(
                 Both(
                     fr=f"cohérence moyenne de {len(coherent[0])} filtres (1 : une seule direction, "
-                    "0 : aucune), au hasard -> déjà appris :",
+                    "0 : aucune), aléatoires -> préentraînés :",
                     en=f"mean coherence of {len(coherent[0])} kernels (1: one direction alone, "
                     "0: none), random -> pretrained:",
                 )
@@ -77,7 +77,7 @@ def kernels_shown(kernels: Sequence[Tensor], moved: Float64s) -> Shown:
             shift.falls,
             shift.both(
                 Both(
-                    fr="distance parcourue au ré-entraînement, relative à la norme, dernier étage "
+                    fr="distance parcourue à l'ajustement fin, relative à la norme, dernier étage "
                     "-> premier :",
                     en="distance that fine-tuning moves the last stage -> the first, over the "
                     "norm:",
@@ -164,7 +164,8 @@ def probes_shown(stages: Sequence[str], table: Float64s) -> Shown:
             deep.rises,
             deep.both(
                 Both(
-                    fr=f"ce que des poids déjà appris ajoutent à la sonde sur la tâche, {arrow[0]}",
+                    fr="ce que des poids préentraînés ajoutent à la sonde sur la tâche, "
+                    f"{arrow[0]}",
                     en=f"what pretrained weights add to the probe on the task, {arrow[1]}",
                 )
             ),

@@ -42,8 +42,8 @@ SOURCE_SHA256 = "3a9a3deeeaabbc9be839a2ddc2e2c45bf2d7309f83ad71729807ff80977a90d
 SOURCE_BACKBONE, SOURCE_BANDS = "resnet18", ("B02", "B03", "B04", "B08")
 SOURCE_STAGES = ("stem", "layer1", "layer2")
 SECOND = 500  # added to a seed for the second training on the same tiles
-PRETRAINED = Both(fr="poids déjà appris", en="pretrained")
-RANDOM = Both(fr="au hasard", en="random")
+PRETRAINED = Both(fr="poids préentraînés", en="pretrained")
+RANDOM = Both(fr="poids aléatoires", en="random")
 TEST = Both(fr="exactitude sur le test", en="test accuracy")
 
 
@@ -182,7 +182,7 @@ def transfer_shown(
             unlike.falls,
             unlike.both(
                 Both(
-                    fr="part des images de test que deux départs sur les mêmes images "
+                    fr="part des tuiles de test que deux départs sur les mêmes tuiles "
                     "d'entraînement classent autrement",
                     en="share of test tiles that two starts on the same training tiles "
                     "classify differently",
@@ -226,7 +226,7 @@ def transfer_shown(
             (RANDOM, PRETRAINED),
             {"": [float(unlike.off.mean()), float(unlike.on.mean())]},
             label=Both(
-                fr="deux départs, deux classes (part des images)",
+                fr="deux départs, deux classes (part des tuiles)",
                 en="two starts, two classes (share of tiles)",
             ),
             sds={"": [sd_of(unlike.off), sd_of(unlike.on)]},

@@ -17,6 +17,26 @@ ACCURACY_GAP = Both(
 EPOCH = Both(fr="époque", en="epoch")
 STEP = Both(fr="pas", en="step")
 WEIGHT = Both(fr="poids", en="weight")
+CLASSES = {  # of the sample tiles
+    "broadleaf_forest": Both(fr="forêt de feuillus", en="broadleaf forest"),
+    "conifer_forest": Both(fr="forêt de conifères", en="conifer forest"),
+    "cropland": Both(fr="cultures", en="cropland"),
+    "industrial": Both(fr="zone industrielle", en="industrial"),
+    "orchard": Both(fr="verger", en="orchard"),
+    "pasture": Both(fr="prairie", en="pasture"),
+    "residential": Both(fr="zone résidentielle", en="residential"),
+    "river": Both(fr="rivière", en="river"),
+    "wetland": Both(fr="zone humide", en="wetland"),
+}
+
+
+def class_name(name: str) -> str | Both:
+    """A class on a figure: that of the sample tiles in both languages, any other as it is given.
+
+    >>> class_name("river").fr, class_name("sand_dunes")
+    ('rivière', 'sand dunes')
+    """
+    return CLASSES.get(name, name.replace("_", " "))
 
 
 def sentence(what: Both) -> Both:

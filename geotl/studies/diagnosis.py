@@ -35,7 +35,7 @@ from geotl.experiments.compare import (
 )
 from geotl.experiments.draws import Draw
 from geotl.experiments.experiment import Experiment
-from geotl.experiments.recipe import Recipe, dump, written_text
+from geotl.experiments.recipe import Recipe, dump, shown_title, written_text
 from geotl.experiments.run_folder import open_run
 from geotl.io.locks import locked
 from geotl.io.records import finished_record, write_record
@@ -458,7 +458,7 @@ def concluded(
         msg("Seed"): str(recipe.seed),
     }
     return Diagnosis(
-        title=recipe.title or recipe.name,
+        title=shown_title(recipe),
         strategy=recipe.strategy,
         verdict=verdict,
         steps=steps,

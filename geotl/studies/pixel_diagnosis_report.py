@@ -11,7 +11,7 @@ from geotl.evaluation.evaluate import plain
 from geotl.evaluation.metrics import Interval
 from geotl.experiments.pixel_page import folds_table
 from geotl.experiments.pixel_report import FUSED
-from geotl.experiments.recipe import written_text
+from geotl.experiments.recipe import shown_title, written_text
 from geotl.io.files import json_text, write_text
 from geotl.language import msg, numeral, sentence, stored
 from geotl.reporting import figures
@@ -171,7 +171,7 @@ def _top(diagnosis: PixelDiagnosis) -> ReportContent:
     if outcome.random is not None:
         keys.append(_key(msg("Random split"), outcome.random.accuracy))
     return ReportContent(
-        title=outcome.recipe.title or outcome.recipe.name,
+        title=shown_title(outcome.recipe),
         headline=verdict.headline,
         kind=msg("diagnosis"),
         loses=verdict.word in ("under", "over"),

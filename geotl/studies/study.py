@@ -23,6 +23,7 @@ from geotl.experiments.recipe import Recipe, dump
 from geotl.experiments.run_folder import open_run
 from geotl.io.files import cache_folder, scratch_folder
 from geotl.io.locks import locked
+from geotl.language import msg, translated
 from geotl.studies.study_effects import FEWEST, effect, mean_errors
 from geotl.studies.study_fits import (
     Begin,
@@ -40,7 +41,7 @@ from geotl.studies.study_fits import (
     plain,
     run_rows,
 )
-from geotl.studies.study_report import found_lines, plan_lines, write_study
+from geotl.studies.study_report import write_study
 from geotl.studies.study_techniques import (
     AS_IT_IS,
     TRAINED,
@@ -54,8 +55,9 @@ from geotl.studies.study_techniques import (
     trained_start,
     training_trials,
 )
+from geotl.studies.study_words import TITLES, found_lines, plan_lines
 
-AS_GIVEN, HELPED, BARE = "the recipe as it is", "with what helped", "every regulariser off"
+AS_GIVEN = TITLES[AS_IT_IS]
 
 
 def recommend(results: Found, race: Race, parts: Sequence[Part], progress: Progress) -> None:
@@ -64,7 +66,7 @@ def recommend(results: Found, race: Race, parts: Sequence[Part], progress: Progr
     candidates = [
         Candidate(AS_GIVEN, results.recipe),
         *combined(results, AS_IT_IS, AS_GIVEN),
-        *combined(results, TRAINED, "trained" if scratch else "fine-tuned"),
+        *combined(results, TRAINED, msg("trained") if scratch else msg("fine-tuned")),
     ]
     confirm(
         race, [one.recipe for one in candidates] if len(candidates) > 1 else [], parts, progress
@@ -130,7 +132,10 @@ def combined(results: Found, start: Start, name: str) -> list[Candidate]:
         taken[key] = value
     if not taken and start == AS_IT_IS:
         return []
-    return [Candidate(f"{name}, {HELPED if taken else BARE}", recipe, tuple(taken))]
+    words = msg("{start}, every regulariser off", start=name)
+    if taken:
+        words = msg("{start}, with what helped", start=name)
+    return [Candidate(words, recipe, tuple(taken))]
 
 
 def helpful(results: Found, start: Start) -> list[tuple[str, Any]]:
@@ -252,7 +257,7 @@ def study(
     results.seeds, split = extent.seeds, parts[0].draw.split
     results.tiles = (len(split.train), len(split.test), len(draw.split.train))
     open_run(out, dump(experiment.recipe), resume=resume)
-    for text in plan_lines(results, len(draw.split.test)):
+    for text in map(translated, plan_lines(results, len(draw.split.test))):
         log(text)
     with experiment.progress() as line:
         learning = partial(line.counter, "training a fold's generator, steps")

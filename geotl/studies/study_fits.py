@@ -25,6 +25,7 @@ from geotl.experiments.recipe import Recipe, dump
 from geotl.experiments.samples import TileSamples
 from geotl.io.files import scratch_folder
 from geotl.io.records import finished_record, write_record
+from geotl.language import msg
 from geotl.studies.study_effects import Effect, Errors, better_half, effect, mean_errors, rungs
 from geotl.studies.study_techniques import GENERATED, Start, Trial, changed, pair
 
@@ -318,7 +319,7 @@ class Found:
         """Leave generated tiles untried."""
         for row in self.rows:
             if row.trial.on == GENERATED:
-                row.refused = "not tried: there is no generator of tiles"
+                row.refused = msg("not tried: there is no generator of tiles")
 
     @property
     def folds(self) -> int:

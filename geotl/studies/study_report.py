@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import io
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,14 +12,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from geotl.console import aligned, duration
 from geotl.evaluation.metrics import Interval
-from geotl.experiments.recipe import Recipe
+from geotl.experiments.recipe import shown_title
 from geotl.experiments.schema import shown
-from geotl.experiments.spellings import written, written_name, written_value
+from geotl.experiments.spellings import written
 from geotl.io import yaml
 from geotl.io.files import json_text, jsonable, write_text
 from geotl.io.tables import TableWriter
+from geotl.language import msg, sentence, translated
 from geotl.reporting.figures import (
     BLUE,
     FAINT,
@@ -33,9 +32,23 @@ from geotl.reporting.figures import (
     plain_axes,
     write_png,
 )
-from geotl.studies.study_effects import FEWEST, Effect, Errors
-from geotl.studies.study_fits import Candidate, FinalTest, Found, TrialRow
-from geotl.studies.study_techniques import AS_IT_IS, SAME, TRAINED, Start
+from geotl.studies.study_effects import FEWEST, Effect
+from geotl.studies.study_fits import Candidate, Found, TrialRow
+from geotl.studies.study_techniques import AS_IT_IS, SAME, Start
+from geotl.studies.study_words import (
+    COLUMNS,
+    HEADER,
+    RULE,
+    TITLES,
+    advice_lines,
+    base_line,
+    candidate_words,
+    cells,
+    chance_line,
+    not_for_probe_line,
+    title,
+    verdict_words,
+)
 
 GOOD = ("a regulariser here", "fits better")
 
@@ -58,24 +71,28 @@ def effects_figure(panels: Mapping[str, Sequence[EffectRow]]) -> bytes:
     folds to say.
     """
     if not panels:
-        return message("Nothing was measured.")
+        return message(msg("Nothing was measured."))
     counts = [len(rows) for rows in panels.values()]
     figure = canvas(8.2, 1.1 * len(panels) + 0.5 + 0.26 * sum(counts))
     grid = figure.add_gridspec(len(panels), 2, height_ratios=counts, width_ratios=(2.2, 1.0))
-    for place, (title, rows) in enumerate(panels.items()):
+    for place, (heading, rows) in enumerate(panels.items()):
         left = figure.add_subplot(grid[place, 0])
         right = figure.add_subplot(grid[place, 1], sharey=left)
         _changes(left, [row.validation for row in rows], rows)
         _changes(right, [row.training for row in rows], rows)
-        plain_axes(left, title, grid="x")
+        plain_axes(left, heading, grid="x")
         plain_axes(right, grid="x")
         left.set_yticks(range(len(rows)), [row.name for row in rows])
         left.tick_params(axis="y", labelcolor=INK, labelsize=8.5)
         right.tick_params(axis="y", labelleft=False)
         left.set_ylim(len(rows) - 0.4, -0.6)
-        left.set_xlabel("change in validation error [points]")
-        right.set_xlabel("in training error [points]")
-    marks = {"lowers validation error": BLUE, "no visible effect": GREY, "raises it": ORANGE}
+        left.set_xlabel(msg("change in validation error [points]"))
+        right.set_xlabel(msg("in training error [points]"))
+    marks = {
+        msg("lowers validation error"): BLUE,
+        msg("no visible effect"): GREY,
+        msg("raises it"): ORANGE,
+    }
     figure.legend(
         handles=[
             Line2D([], [], color=c, marker="o", linewidth=2, label=n) for n, c in marks.items()
@@ -121,199 +138,6 @@ def _reach(changes: Sequence[Interval], rows: Sequence[EffectRow]) -> float:
     return max(0.02, 1.08 * float(values.max()), 1.08 * wide)
 
 
-TITLES: dict[Start, str] = {
-    AS_IT_IS: "the recipe as it is",
-    TRAINED: "its fine-tuned variant, every regulariser off",
-}
-CAPACITY = 0.05  # training error up to which a network has shown that it can overfit
-RULE = (
-    "No visible effect: the 95 % interval of the paired difference in validation error includes 0 "
-    "(Student's t over folds, widened because folds share tiles: Nadeau & Bengio 2003)."
-)
-COLUMNS = (
-    "Changes are on minus off, in points of per cent: mean ± sd over folds [95 % interval]. "
-    "Clauses of a regulariser: validation error goes down / training error does not. Time: of a "
-    "fit, on over off."
-)
-HEADER = ("technique", "validation error", "training error", "clauses", "folds", "time", "verdict")
-
-
-def plan_lines(study: Found, unseen: int) -> Iterator[str]:
-    """What is about to be tried, on what."""
-    fit, held_out, labels = study.tiles
-    yield (
-        f"{labels} labels: {fit} for training and {held_out} held out in a fold, up to "
-        f"{study.seeds} folds, each with a seed of its own; {unseen} test tiles are left alone "
-        "until the end"
-    )
-    for start in study.bases:
-        count = sum(row.start == start for row in study.rows)
-        yield f"{count} {'trial' if count == 1 else 'trials'} on {title(study, start)}"
-
-
-def title(study: Found, start: Start) -> str:
-    """A starting point in words."""
-    if start == TRAINED and study.bases[start].strategy == "scratch":
-        return "its variant trained from random weights, every regulariser off"
-    return TITLES[start]
-
-
-def found_lines(study: Found, out: Path) -> Iterator[str]:
-    """All that is printed when a study is done."""
-    for start in study.bases:
-        yield from ("", *start_lines(study, start))
-    yield from ("", COLUMNS, RULE, chance_line(study), "")
-    yield from advice_lines(study)
-    if not study.finished:
-        yield "the time budget is spent; --resume with a larger --budget goes on from there"
-    yield f"{study.fits} fits made in {duration(study.seconds)}"
-    yield f"table    {out / 'study.md'}"
-    yield f"figure   {out / 'study.png'}"
-    yield f"recipe   {out / 'recommended.yaml'}"
-
-
-def start_lines(study: Found, start: Start) -> Iterator[str]:
-    """A starting point and what each trial did to it, as aligned text."""
-    yield base_line(study, start)
-    table = [HEADER, *map(cells, study.ranked(start))]
-    if len(table) > 1:
-        yield from (f"  {line}" for line in aligned(table, left=range(len(HEADER))))
-    if start == AS_IT_IS and study.not_for_probe:
-        yield f"  does not apply to a probe: {', '.join(study.not_for_probe)}"
-
-
-def base_line(study: Found, start: Start) -> str:
-    """Errors of a starting point and the gap between them; of the trained one, its capacity."""
-    errors = study.base_errors.get(start)
-    if errors is None:
-        return f"{title(study, start)}: not reached"
-    line = f"{title(study, start)}: {errors_words(errors)}"
-    if start == AS_IT_IS:
-        return line
-    if errors.training <= CAPACITY:
-        return f"{line}; stage 1 is reached: it can overfit"
-    return (
-        f"{line}; stage 1 is NOT reached: it does not overfit yet, so that regularisers are "
-        "compared on a network that underfits; raise train.epochs or train.lr"
-    )
-
-
-def errors_words(errors: Errors) -> str:
-    """Both errors and their gap.
-
-    >>> errors_words(Errors(0.0, 0.25, 80, 20, 2.0))
-    'training error 0.0 %, validation error 25.0 %, gap 25.0 points, 2.0 s a fit'
-    """
-    gap = errors.validation - errors.training
-    return (
-        f"training error {100 * errors.training:.1f} %, validation error "
-        f"{100 * errors.validation:.1f} %, gap {100 * gap:.1f} points, "
-        f"{duration(errors.seconds)} a fit"
-    )
-
-
-def cells(row: TrialRow) -> tuple[str, ...]:
-    """A row of the table, differences in points of per cent."""
-    effect = row.effect
-    if effect is None:
-        return (
-            row.name,
-            "",
-            "",
-            "",
-            "",
-            "",
-            f"{row.word}{': ' + row.refused if row.refused else ''}",
-        )
-    known = effect.parts >= FEWEST
-    return (
-        row.name,
-        points(effect.validation, effect.sd, ends=known),
-        points(effect.training, effect.training_sd, ends=known),
-        f"{_yes(effect.falls)}/{_yes(effect.training_stays)}" if known else "",
-        str(effect.parts),
-        f"x{effect.on.seconds / max(effect.off.seconds, 1e-3):.1f}",
-        row.word if not row.refused else f"{row.word}: {row.refused}",
-    )
-
-
-def _yes(reached: bool) -> str:
-    return "yes" if reached else "no"
-
-
-def points(difference: Interval, sd: float, *, ends: bool = True) -> str:
-    """A difference of shares in points, its sd over folds and, of folds enough, its interval.
-
-    >>> points(Interval(-0.05, -0.08, -0.02), 0.031)
-    '-5.0 ± 3.1 [-8.0, -2.0]'
-    >>> points(Interval(-1e-9, -0.08, 0.08), 0.1)
-    '+0.0 ± 10.0 [-8.0, +8.0]'
-    """
-    value, low, high = (round(100 * part, 1) + 0.0 for part in difference)  # no minus before 0
-    if not ends or math.isnan(low):
-        return f"{value:+.1f}"
-    return f"{value:+.1f} ± {100 * sd:.1f} [{low:+.1f}, {high:+.1f}]"
-
-
-def chance_line(study: Found) -> str:
-    """How many of the intervals exclude 0 by chance alone."""
-    count = sum(row.effect is not None for row in study.rows)
-    return (
-        f"Of {count} such intervals {0.05 * count:.1f} exclude 0 by chance in the mean, so what "
-        "helped is tried once more on folds that chose nothing."
-    )
-
-
-def advice_lines(study: Found) -> Iterator[str]:
-    """The candidates, the recommendation, and what both recipes gave on unseen tiles."""
-    for one in study.candidates:
-        yield f"candidate: {candidate_words(one)}"
-    best = study.recommended
-    if best is not None:
-        why = "" if best.against else " (no candidate is better beyond doubt)"
-        yield f"recommended: {best.name}{why}"
-    if study.verdict is not None:
-        yield verdict_words(study.verdict)
-
-
-def candidate_words(one: Candidate) -> str:
-    """A candidate and its error on the folds that chose nothing."""
-    changes = [f"{written_name(key)}={shown_key(one.recipe, key)}" for key in one.changes]
-    line = one.name + (f" ({', '.join(changes)})" if changes else "")
-    if one.errors is not None:
-        line += f": {errors_words(one.errors)}"
-    if one.against is not None:
-        change = points(one.against.validation, one.against.sd)
-        return f"{line}; validation error {change} against the recipe as it is"
-    return line if one.errors is not None else f"{line}: not confirmed"
-
-
-def verdict_words(verdict: FinalTest) -> str:
-    """What both recipes gave on tiles that no trial saw.
-
-    >>> same = Interval(0.8, 0.7, 0.9)
-    >>> verdict_words(FinalTest(same, same, Interval(0.0, 0.0, 0.0), 40))
-    'on 40 tiles that no trial saw: 0.800 [0.700, 0.900], the recipe as it is'
-    """
-    words = f"on {verdict.tiles} tiles that no trial saw: {verdict.default}, the recipe as it is"
-    if verdict.recommended == verdict.default and verdict.difference == (0.0, 0.0, 0.0):
-        return words
-    value, low, high = verdict.difference
-    word = "less accurate" if high < 0 else "at least as accurate, within the interval"
-    return (
-        f"{words}; {verdict.recommended}, the one recommended; difference {value:+.3f} "
-        f"[{low:+.3f}, {high:+.3f}]: {word}"
-    )
-
-
-def shown_key(recipe: Recipe, key: str) -> str:
-    """What a recipe says for a key, as on the command line; of a section, what differs."""
-    section, _, name = key.rpartition(".")
-    values = recipe.model_dump(mode="json", exclude_defaults=not section)
-    value = values[section][name] if section else values.get(name, "default")
-    return shown(written_value(tuple(key.split(".")), value))
-
-
 def write_study(study: Found, out: Path) -> None:
     """Write the recommended recipe, the tables and the figure; study.json, with all, comes last."""
     write_text(out / "recommended.yaml", recommended_yaml(study, out / "recommended.yaml"))
@@ -347,29 +171,26 @@ def recommended_yaml(study: Found, path: Path) -> str:
 
 
 def study_md(study: Found) -> str:
-    """The tables in Markdown."""
-    lines = [f"# Study of {study.recipe.title or study.recipe.name}", ""]
+    """The tables in Markdown, in the page's language."""
+    lines = [msg("# Study of {title}", title=shown_title(study.recipe)), ""]
     for start in study.bases:
-        lines += [f"## From {title(study, start)}", "", base_line(study, start), ""]
-        table = [cells(row) for row in study.ranked(start)]
-        if table:
-            lines += ["| " + " | ".join(HEADER) + " |", "|" + "---|" * len(HEADER)]
-            lines += ["| " + " | ".join(row) + " |" for row in table]
-            lines += [""]
+        lines += [msg("## From {start}", start=title(study, start)), ""]
+        lines += [base_line(study, start), "", *_table_md(study, start)]
         if start == AS_IT_IS and study.not_for_probe:
-            lines += [f"Does not apply to a probe: {', '.join(study.not_for_probe)}.", ""]
-    lines += [
-        COLUMNS,
-        "",
-        RULE,
-        "",
-        chance_line(study),
-        "",
-        "## Recommended",
-        "",
-        *(f"- {line}" for line in advice_lines(study)),
-    ]
-    return "\n".join(lines) + "\n"
+            lines += [sentence(not_for_probe_line(study)), ""]
+    lines += [COLUMNS, "", RULE, "", chance_line(study), "", msg("## Recommended"), ""]
+    lines += [f"- {translated(line)}" for line in advice_lines(study)]
+    return "\n".join(map(translated, lines)) + "\n"
+
+
+def _table_md(study: Found, start: Start) -> list[str]:
+    """The rows of a starting point as a table; nothing where there are none."""
+    table = [cells(row) for row in study.ranked(start)]
+    if not table:
+        return []
+    rows = [" | ".join(map(translated, row)) for row in (HEADER, *table)]
+    rule = "|" + "---|" * len(HEADER)
+    return [f"| {rows[0]} |", rule, *(f"| {row} |" for row in rows[1:]), ""]
 
 
 def study_csv(study: Found) -> str:

@@ -14,9 +14,11 @@ from pathlib import Path
 import markdown
 import numpy as np
 import pytest
+import shapely
 import yaml
+from helpers.french import not_french, strict_french
 from helpers.map_fixtures import BANDS, CLASSES, PX
-from helpers.noted_model import SECRETS, noted_model
+from helpers.noted_model import METRICS, RECIPE, SECRETS, noted_model
 from helpers.stac_schemas import schema_errors
 from helpers.tiles import ROOT
 
@@ -27,6 +29,7 @@ from geotl.evaluation.metrics import wilson
 from geotl.export import hub_folder
 from geotl.export.graphs import run_onnx
 from geotl.export.hub_folder import FILES, Terms, write_hub
+from geotl.export.model_card import CardFacts, model_card
 from geotl.export.stac_checks import faults
 from geotl.hub import HubModel, published
 from geotl.io.files import sha256_of
@@ -193,6 +196,58 @@ def test_the_card_tells_the_truth(folder):
         assert word in text or word in body, word
     for name, colour in zip(CLASSES, load(folder / "model.safetensors").contract.colours):  # noqa: B905
         assert f"| {name} | `{colour}`" in body
+
+
+SECTIONS = {  # of a model's notes: metrics, training and recipe that make other sentences
+    "blocks": {"recipe": re.sub("(title|note): .*", r"\1: x", RECIPE)},
+    "bare": {"metrics": {}, "weights": {}, "training": {}, "recipe": "title: x\n"},
+    "shots": {"recipe": "title: x\nsplit: {method: shots}\nstrategy: finetune\n"},
+    "column": {"recipe": "title: x\nsplit: {method: column}\nstrategy: scratch\nnote: y\n"},
+    "group": {
+        "recipe": "title: x\nsplit: {method: group}\nstrategy: probe_then_finetune\n",
+        "metrics": METRICS | {"loses_to_a_baseline": True, "kfold": None},
+        "training": {"dates": ["2020-01-01"], "unlabelled": 1200},
+    },
+    "scene": {
+        "recipe": "title: x\nsplit: {method: scene}\nstrategy: full\n",
+        "metrics": METRICS
+        | {
+            "tuning": {"share": 0},
+            "optimism": METRICS["optimism"] | {"difference": {"value": 0, "low": -1, "high": 1}},
+            "estimate": "Accuracy is estimated by 5 blocked folds; this model was fitted on all 9 "
+            "labels.",
+            "per_class": {"town": {"precision": 1, "recall": 1, "f1": 1, "support": 3}},
+        },
+    },
+}
+
+
+@pytest.mark.parametrize("notes", SECTIONS.values(), ids=SECTIONS)
+def test_the_card_is_in_french(notes, tmp_path):
+    made = load(noted_model(tmp_path / "m.safetensors", **notes))
+    files = [(name, 123456, "ab" * 32, what) for name, what in hub_folder.MEANING.items()]
+    ground = shapely.box(-15, -52, 15, 52) if "training" not in notes else None
+    facts = CardFacts(None, None, ground, 10.0 if ground else None, files, ("field", 0.5))
+    _, header, english = model_card(made, facts).split("---\n", 2)
+    with strict_french():
+        _, own, body = model_card(made, facts).split("---\n", 2)
+    assert own == header
+    plain = "".join(part for n, part in enumerate(body.split("```")) if n % 2 == 0)
+    assert not_french(re.sub(r"`[^`]*`|Machine Learning Model", " ", plain)) == []
+    assert "| Classe | Couleur |" in plain
+    assert plain.count("\n") == "".join(english.split("```")[::2]).count("\n")
+
+
+def test_the_language_is_that_of_the_card_alone(folder, model, tmp_path, capsys):
+    out = tmp_path / "publié"
+    given = ["-o", str(out), "--licence", "CC-BY-4.0", "--lang", "fr", "-q"]
+    assert main(["export", str(model), "--format", "hub", *given]) == 0
+    assert "## Exactitude" in card_of(out)[1]
+    for name in ("config.json", "example.json"):
+        assert (out / name).read_bytes() == (folder / name).read_bytes()
+    bad = ["-o", str(tmp_path / "m.onnx"), "--lang", "fr", "-q"]
+    assert main(["export", str(model), "--format", "onnx", *bad]) == 2
+    assert "--lang: means nothing to --format onnx" in capsys.readouterr().err
 
 
 def test_a_model_never_judged_says_so(tmp_path):

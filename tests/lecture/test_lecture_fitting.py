@@ -8,9 +8,11 @@ import torch
 
 from geotl.errors import RecipeError
 from geotl.lecture import fitting, hidden_layer
+from geotl.lecture.figures import translated
 from geotl.lecture.hidden_layer import Layers, draws_of, trained_layers
 from geotl.lecture.recipes import Capacity, MoreLabels, Shallow, ThreeFits, TwoStages, Widths
 from geotl.lecture.samples import draw, mislabelled, sample_of, two_parts
+from geotl.lecture.words import CLASSES, class_name
 
 pytestmark = pytest.mark.usefixtures("lecture_cache")
 SMALL = {"seed": 0, "seeds": 3, "shots": 5, "width": 64, "steps": 200}
@@ -102,6 +104,15 @@ def test_a_penalty_that_does_nothing_leaves_overfitting(
 def test_an_attribute_that_is_not_there_is_answered_with_the_nearest() -> None:
     with pytest.raises(RecipeError, match="B04 mean"):
         fitting.three_fits(ThreeFits(**SMALL, attributes=("B04 means", "B11 sd")))
+
+
+def test_a_class_has_its_french_name_on_the_figure() -> None:
+    numbers = ThreeFits(**SMALL | {"steps": 5}, classes=("broadleaf_forest", "wetland"))
+    points, *_ = fitting.three_fits(numbers).panels
+    shown = [{one.name for one in translated(points, lang).series} for lang in ("fr", "en")]
+    assert shown == [{"forêt de feuillus", "zone humide"}, {"broadleaf forest", "wetland"}]
+    assert {*sample_of(numbers).index.classes} == {*CLASSES}
+    assert class_name("sand_dunes") == "sand dunes"  # of other tiles: as it is given
 
 
 # ------------------------------------------------------------------------------------ capacity

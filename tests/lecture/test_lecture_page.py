@@ -83,7 +83,7 @@ def test_the_page_opens_with_the_slide_and_breaks_no_line_before_french_signs(
     assert "This alone?" not in slide
     assert "3 graines." in page
     assert "3 seeds." in page
-    assert "± donne l’écart type sur les graines" in page
+    assert "± donne l’écart-type sur les graines" in page
     french = " ".join(re.findall(r'<span lang="fr">(.*?)</span>', page))
     assert not re.findall(r" [;:?!%»]|« ", french)
 
