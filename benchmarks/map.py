@@ -5,8 +5,9 @@
 A scene of side x side x 13 uint16 is made on the spot, and a ResNet-18 of random weights (speed
 does not depend on them) maps it at 64-px windows and a 32-px step. Each map is a process of its
 own, so that its peak memory is its own. Rates are windows a second, median and range over the
-rounds; the peer is torchgeo's RasterDataset with a GridGeoSampler, its default collation and the same
-network in float32; the bare rate is that of the network alone on batches that lie ready in memory.
+rounds; the peer is torchgeo's RasterDataset with a GridGeoSampler, its default collation and the
+same network in float32; the bare rate is that of the network alone on batches that lie ready in
+memory.
 """
 
 from __future__ import annotations

@@ -5,9 +5,9 @@
 truth.tif is the oracle: a window is called by the class that covers most of it. Windows lie every
 half tile. Of each seed, 40 % of the scene's blocks of 4 x 4 tiles are for the test (windows side by
 side, at least 60 % of one class); nothing is ever labelled there. From `--start` labels a class on,
-ten windows a round are added that share no ground with any before. Prints overall and balanced accuracy
-on the test windows by number of labels, as mean and 95 % interval over seeds (Student's t), and
-the difference to random choice, paired over seeds.
+ten windows a round are added that share no ground with any before. Prints overall and balanced
+accuracy on the test windows by number of labels, as mean and 95 % interval over seeds (Student's
+t), and the difference to random choice, paired over seeds.
 """
 
 from __future__ import annotations
