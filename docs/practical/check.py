@@ -137,10 +137,10 @@ def check_bug_standardise(answer: ModuleType) -> None:
             f"training has mean {x_train.mean():.2f} and sd {x_train.std():.2f}, not 0 and 1",
         )
     if not np.allclose(x_train[0], x_test[0]):
-        learnt, judged = x_train[0, 0, 0, 0], x_test[0, 0, 0, 0]
+        training, testing = x_train[0, 0, 0, 0], x_test[0, 0, 0, 0]
         raise Wrong(
-            f"le même pixel vaut {learnt:.2f} à l'entraînement et {judged:.2f} à l'évaluation",
-            f"the same pixel is {learnt:.2f} in training and {judged:.2f} in evaluation",
+            f"le même pixel vaut {training:.2f} à l'entraînement et {testing:.2f} à l'évaluation",
+            f"the same pixel is {training:.2f} in training and {testing:.2f} in evaluation",
         )
 
 
@@ -180,10 +180,10 @@ def _column(history: list[dict[str, float]], values: Any) -> str:
 
 
 def check_bug_encoder(answer: ModuleType) -> None:
-    """Numbers and classes hang on the training labels alone; an unknown class is told of."""
+    """Numbers and classes depend on the training labels alone; an unknown class is an error."""
     train = ["meadow", "water", "meadow", "forest"]
-    numbers, judged, classes = answer.encoded(train, ["water", "forest"])
-    named = [[classes[n] for n in side] for side in (numbers, judged)]
+    numbers, tested, classes = answer.encoded(train, ["water", "forest"])
+    named = [[classes[n] for n in side] for side in (numbers, tested)]
     if named != [train, ["water", "forest"]]:
         raise Wrong("les numéros ne rendent pas les noms", "the numbers do not give the names back")
     try:
@@ -212,7 +212,7 @@ def fault(path: Path) -> str | None:
         return str(wrong)
     except NotImplementedError as error:
         return f"pas encore écrit | not written yet{_place(error, path)}"
-    except (Exception, SystemExit) as error:  # whatever a student's code may do, told in one line
+    except (Exception, SystemExit) as error:  # whatever a student's code may do, in one line
         words = " ".join(str(error).split())
         return f"erreur | error: {type(error).__name__}: {words}{_place(error, path)}"
     return None

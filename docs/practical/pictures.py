@@ -25,7 +25,7 @@ from geotl.imagery.sensors import get_sensor
 from geotl.reporting.rendering import quicklook
 
 FOLDER = "GEOTL_MNIST"  # the environment variable that names the folder
-LEARNT = 1024  # images to learn from, where there are as many
+MOST_TRAINING = 1024  # images to learn from, where there are as many
 TILE_PX = 28  # the middle of a tile, as large as MNIST's images
 BANDS = ("B08", "B04", "B03")  # near infrared, red, green: vegetation is red
 LIMITS = ((1000.0, 1000.0, 1000.0), (5500.0, 3000.0, 3000.0))  # DN shown as 0 and as 255
@@ -68,12 +68,12 @@ class Pictures:
 
 @dataclass(frozen=True)
 class DataSet:
-    """Pictures to learn from and pictures to be judged on."""
+    """Pictures for the training and pictures for the test."""
 
     name: str
     classes: tuple[str, ...]
     learn: Pictures
-    judge: Pictures
+    test: Pictures
 
 
 def load(folder: str | Path | None = None) -> tuple[DataSet, DataSet]:
@@ -99,14 +99,14 @@ def mnist(folder: Path, name: str, classes: tuple[str, ...]) -> DataSet:
     The files are in a random order, so the first ones are as good as any.
     """
     parts = []
-    for part, most in (("train", LEARNT), ("t10k", None)):
+    for part, most in (("train", MOST_TRAINING), ("t10k", None)):
         images = read_idx(_found(folder, name, f"{part}-images-idx3-ubyte"))
         labels = read_idx(_found(folder, name, f"{part}-labels-idx1-ubyte"))
         if images.ndim != 3 or labels.shape != images.shape[:1] or labels.max() >= len(classes):
             raise DataError(
                 f"{folder}: {name}, {part}: images of shape {images.shape} and labels of shape "
                 f"{labels.shape} up to {labels.max()}; wanted are [N, S, S] and [N] below "
-                f"{len(classes)}: get the four files of the set anew"
+                f"{len(classes)}: get the four files of the set again"
             )
         parts.append(Pictures(images[:most, None], labels[:most].astype(np.int64)))
     return DataSet(name, classes, *parts)
@@ -134,21 +134,21 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     try:
         raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: cannot be read ({error}); get it anew") from error
+        raise DataError(f"{path}: cannot be read ({error}); get it again") from error
     if len(raw) < 4 or raw[:3] != b"\x00\x00\x08":
-        raise DataError(f"{path}: not an IDX file of bytes; get it anew")
+        raise DataError(f"{path}: not an IDX file of bytes; get it again")
     start = 4 + 4 * raw[3]
     shape = tuple(int(n) for n in np.frombuffer(raw[4:start], ">u4"))
     if len(raw) - start != math.prod(shape):
         raise DataError(
             f"{path}: {len(raw) - start} bytes of pixels where its header tells of "
-            f"{math.prod(shape)}; it was cut short: get it anew"
+            f"{math.prod(shape)}; it is truncated: get it again"
         )
     return np.frombuffer(raw, np.uint8, offset=start).reshape(shape).copy()
 
 
 def sample_tiles(region: str) -> DataSet:
-    """Sample tiles of a region as 8-bit false-colour pictures; a quarter of the sites to judge.
+    """Sample tiles of a region as 8-bit false-colour pictures; a quarter of the sites for the test.
 
     Both regions are drawn with the same limits, so that a picture's bytes mean the same DN.
     """

@@ -24,7 +24,7 @@ import torch
 from check import CHECKS, fault, imported
 from IPython.display import Image, display
 from pictures import load
-from practice import both, fit, judged, scaled, shifted, shown, summary, trainable
+from practice import both, evaluated, fit, scaled, shifted, shown, summary, trainable
 from torch import nn
 from torch.nn import functional as F
 
@@ -76,16 +76,16 @@ for name in ("vgg16", "inception_v3"):
 # *The images*
 #
 # Le cours prend 1 024 images. Les tuiles d'exemple sont moins nombreuses : on les prend toutes, et
-# les sites jugés sont d'autres sites que ceux qu'on apprend.
+# les sites de test ne sont pas ceux de l'entraînement.
 #
 # *The lecture takes 1,024 images. There are fewer sample tiles: all are taken, and the sites
-# judged are others than the sites learnt from.*
+# tested are others than those of the training.*
 
 # %%
 first, second = load()
 for data in (first, second):
-    print(f"{data.name} : {len(data.learn)} images pour apprendre, {len(data.judge)} pour tester")
-    print(f"   {len(data.learn)} images to learn from, {len(data.judge)} to be tested on")
+    print(f"{data.name} : {len(data.learn)} images pour apprendre, {len(data.test)} pour tester")
+    print(f"   {len(data.learn)} images to learn from, {len(data.test)} to be tested on")
     print(f"   {data.learn.images.shape[1:]} {data.learn.images.dtype}: {', '.join(data.classes)}")
 
 
@@ -118,7 +118,7 @@ for row in four:
 # l'oublie à l'évaluation. C'est l'une des erreurs à trouver plus bas.
 #
 # *Rotation by up to 20 degrees, shifts by 10 %, brightness. The standardisation lives in the
-# network (`Normalise`, mean and sd of the training images), so that nobody forgets it in
+# network (`Normalise`, mean and sd of the training images), so that it is not forgotten in
 # evaluation. That is one of the mistakes to find below.*
 
 # %%
@@ -186,21 +186,21 @@ for row in history[:: max(1, len(history) // 5)]:
 # chose, comme entre MNIST et Fashion-MNIST.
 #
 # *Between MNIST and Fashion-MNIST, number 3 is a digit here and a dress there: the model can only
-# guess. The tiles' two regions have the same classes, so it is judged twice: with the same numbers
+# guess. The tiles' two regions have the same classes, so it is tested twice: with the same numbers
 # (only the region changes), and with numbers moved by one, which mean something else, as between
 # MNIST and Fashion-MNIST.*
 
 # %%
-own = judged(network, first.judge, first.classes)
+own = evaluated(network, first.test, first.classes)
 print(f"{first.name}\n   {both(own.headline)}")
-unchanged = judged(network, second.judge, second.classes)
+unchanged = evaluated(network, second.test, second.classes)
 print(f"{second.name}, tel quel | unchanged\n   {both(unchanged.headline)}")
 if first.classes == second.classes:
-    moved = (second.judge.labels + 1) % len(second.classes)
-    other = type(second.judge)(second.judge.images, moved)
-    line = both(judged(network, other, second.classes).headline)
+    moved = (second.test.labels + 1) % len(second.classes)
+    other = type(second.test)(second.test.images, moved)
+    line = both(evaluated(network, other, second.classes).headline)
     print(f"   des numéros qui désignent autre chose | numbers that mean something else\n   {line}")
-most, chance = commonest(second.judge.labels, len(second.classes))
+most, chance = commonest(second.test.labels, len(second.classes))
 print(f"   toujours répondre | always answering {second.classes[most]}\n   {both(str(chance))}")
 
 # %%
@@ -230,7 +230,7 @@ write_text(OUT / "history.json", json.dumps(history, indent=1))
 display(Image(curves))
 
 # %%
-result = judged(again, second.judge, second.classes)
+result = evaluated(again, second.test, second.classes)
 print(f"{second.name}, réentraîné | retrained\n   {both(result.headline)}")
 right = [
     round(history[-1][f"{side}_accuracy"] * len(part))
@@ -269,6 +269,6 @@ if fault(Path("exercises/lenet5.py")) is None:
     history = fit(lenet, answer.optimizer(lenet), learn, held, epochs=EPOCHS)
     answer.plot(history, OUT / "lenet5.png")
     display(Image(OUT / "lenet5.png"))
-    print(f"LeNet-5, {first.name}\n   {both(judged(lenet, first.judge, first.classes).headline)}")
+    print(f"LeNet-5, {first.name}\n   {both(evaluated(lenet, first.test, first.classes).headline)}")
 else:
     print("LeNet-5: pas encore juste | not right yet")

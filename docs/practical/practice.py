@@ -1,4 +1,4 @@
-"""What the practical needs beside its networks: training, judging, shifting, showing.
+"""What the practical needs beside its networks: training, testing, shifting, showing.
 
 Short on purpose: read it. Everything else is geotl's own.
 """
@@ -52,7 +52,7 @@ def fit(
         network: takes images in 0 to 1.
         optimizer: of its parameters.
         learn: pictures to learn from.
-        held: pictures to validate on; nothing is learnt from them.
+        held: pictures to validate on; the network is not trained on them.
         epochs: how often each picture is seen.
         batch_size: pictures a step.
         change: augmentation of a batch [N, C, S, S].
@@ -94,7 +94,7 @@ def logits(network: nn.Module, pictures: Pictures) -> Tensor:
         return torch.cat([network(part) for part in scaled(pictures).split(256)])
 
 
-def judged(network: nn.Module, pictures: Pictures, classes: Sequence[str]) -> Evaluation:
+def evaluated(network: nn.Module, pictures: Pictures, classes: Sequence[str]) -> Evaluation:
     """Scores of a network on pictures, with their intervals."""
     return evaluate(logits(network, pictures), pictures.labels, classes)
 
@@ -132,7 +132,7 @@ def summary(name: str, px: int = 224) -> list[str]:
     """
     rows: list[str] = []
 
-    def told(module: nn.Module, _: Any, output: Tensor) -> None:
+    def noted(module: nn.Module, _: Any, output: Tensor) -> None:
         count = sum(p.numel() for p in module.parameters())
         shape = "x".join(str(side) for side in output.shape[1:])
         rows.append(f"{type(module).__name__:<18}{shape:>12}{count:>14,}")
@@ -141,7 +141,7 @@ def summary(name: str, px: int = 224) -> list[str]:
         network = torchvision.models.get_model(name, weights=None).eval()
         leaves = [m for m in network.modules() if not list(m.children())]
         for leaf in leaves:
-            leaf.register_forward_hook(told)
+            leaf.register_forward_hook(noted)
         network(torch.empty(1, 3, px, px))
     return [*rows, f"{'total':<30}{sum(p.numel() for p in network.parameters()):>14,}"]
 

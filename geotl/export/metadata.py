@@ -29,7 +29,7 @@ _START = f"(?:{_FILE}|{_HOME}|{_DRIVE}|{_SHARE}|{_ROOT})"
 _STEP = r"[^\s/\\'\"<>|:;,()\[\]{}]+"
 _INSIDE = re.compile(rf"{_START}(?:{_STEP}[/\\]+)+({_STEP})?")
 _WHOLE = re.compile(rf"{_START}[^\n:]*")
-TOLD = ("metrics", "versions")  # of a model's notes: those that maps repeat
+REPEATED = ("metrics", "versions")  # of a model's notes: those that maps repeat
 # likewise, of its note on training
 TRAINING = ("dates", "tiles", "labels", "unlabelled", "pixels", "accuracy")
 
@@ -128,7 +128,7 @@ def _metadata(
         "contract": contract,
         "ground": model.ground,
         "notes": {
-            **{key: shareable(model.notes[key]) for key in TOLD if key in model.notes},
+            **{key: shareable(model.notes[key]) for key in REPEATED if key in model.notes},
             **(
                 {"recipe": shareable_recipe(model.notes["recipe"])}
                 if "recipe" in model.notes

@@ -63,7 +63,7 @@ def setting(numbers: Varied, number: int) -> Setting:
     """The tiles of one repetition; training tiles and test tiles are of other sites."""
     seed = numbers.seed + number
     if numbers.tiles == "fields":
-        wanted = numbers.bands, numbers.shots, numbers.judged
+        wanted = numbers.bands, numbers.shots, numbers.test_tiles
         source, rows = fields(*wanted, (0.0, 0.0), seed=seed)
         turned, _ = fields(*wanted, numbers.shift.rows_deg, seed=seed)
     else:
@@ -103,7 +103,7 @@ def augmentation(numbers: Varied) -> Shown:
         "definition": definition(place, elsewhere, train),
     }
     panels = (*pictures(numbers, first), bars(place, effects))
-    values = {"altered": elsewhere, "judged": as_they_are, "train": train}
+    values = {"altered": elsewhere, "test": as_they_are, "train": train}
     return Shown(findings, {name: one.values() for name, one in values.items()}, panels)
 
 

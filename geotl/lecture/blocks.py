@@ -295,7 +295,7 @@ def shortcuts_shown(arms: Sequence[Sequence[TrainedNetwork]], layers: int) -> Sh
     findings = {
         "easier": ClaimResult(loss.falls, loss.both(last)),
         "training_error": ClaimResult(train.rises, train.both(accuracy)),
-        "judged": ClaimResult(
+        "generalisation": ClaimResult(
             test.rises, test.both(Both(fr="exactitude sur le test", en="test accuracy"))
         ),
     }
@@ -323,7 +323,7 @@ def shortcuts_shown(arms: Sequence[Sequence[TrainedNetwork]], layers: int) -> Sh
             (train, subjects[1], accuracy, "train_accuracy", True),
         )
     )
-    values = {"loss": loss.values(), "train": train.values(), "judged": test.values()}
+    values = {"loss": loss.values(), "train": train.values(), "test": test.values()}
     return Shown(findings, values, panels)
 
 

@@ -154,7 +154,7 @@ def dropped_shown(plain: Fitted, dropped: Fitted, p: float) -> Shown:
             gap.changes(Both(fr=f"Avec p = {p:g}, l'écart", en=f"With p = {p:g}, the gap")), dropped
         ),
     )
-    values = {"train": train.values(), "judged": test.values(), "gap": gap.values()}
+    values = {"train": train.values(), "test": test.values(), "gap": gap.values()}
     return Shown(findings, values, panels)
 
 
@@ -376,7 +376,7 @@ def sweep_shown(penalties: Sequence[float], table: Float64s) -> Shown:
         ),
     )
     values = dict(
-        zip(("norm", "train", "validation", "judged"), (norm, train, validation, test), strict=True)
+        zip(("norm", "train", "validation", "test"), (norm, train, validation, test), strict=True)
     )
     return Shown(findings, values, panels)
 

@@ -104,7 +104,7 @@ def three_fits(numbers: ThreeFits) -> Shown:
         kind: standing_claim(kind, fit.train, fit.test, numbers) for kind, fit in fits.items()
     }
     maps = tuple(_map_panel(TITLES[kind], fit, draws) for kind, fit in fits.items())
-    values = {kind: {"train": fit.train, "judged": fit.test} for kind, fit in fits.items()}
+    values = {kind: {"train": fit.train, "test": fit.test} for kind, fit in fits.items()}
     return Shown(findings, values, (_tiles_panel(numbers, draws), *maps), columns=2)
 
 
@@ -378,7 +378,7 @@ def stages_shown(first: Fitted, second: Fitted, target: float) -> Shown:
         ),
         course(gap.changes(Both(fr="Étape 2, l'écart", en="Stage 2, the gap")), second),
     )
-    values = {"train": train.values(), "judged": test.values(), "gap": gap.values()}
+    values = {"train": train.values(), "test": test.values(), "gap": gap.values()}
     return Shown(findings, values, panels)
 
 

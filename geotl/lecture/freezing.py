@@ -113,7 +113,7 @@ def freezing_shown(
     )
     values = {
         "frozen": ["", *stages],
-        "judged": test,
+        "test": test,
         "operations": list(operations),
         "processor_seconds": list(seconds),
     }

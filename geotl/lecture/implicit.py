@@ -294,7 +294,7 @@ def stopping_shown(pairs: Sequence[Stopped], epochs: int) -> Shown:
         "kept_epochs": best,
         "same": same,
         "gap": gap.values(),
-        "judged": test.values(),
+        "test": test.values(),
     }
     return Shown(findings, values, panels)
 

@@ -323,7 +323,7 @@ def normalised_shown(
         )
         for (side, title), column in zip(titles, ("train_accuracy", "val_accuracy"), strict=True)
     )
-    values = {"epochs": waits.values(), "judged": test.values(), "gap": gap.values()}
+    values = {"epochs": waits.values(), "test": test.values(), "gap": gap.values()}
     return Shown(findings, values, panels)
 
 

@@ -85,7 +85,7 @@ class Drawn(Section):
         ("B02", "B03", "B04", "B08"), min_length=1, description="bands used"
     )
     shots: int = Field(10, ge=1, le=40, description="training tiles per class [tiles]")
-    judged: int = Field(270, ge=9, le=400, description="most test tiles [tiles]")
+    test_tiles: int = Field(270, ge=9, le=400, description="most test tiles [tiles]")
     seeds: int = Field(3, ge=1, le=50, description="repetitions, each with its own draw [seeds]")
     seed: int = Field(
         FIRST_SEED, ge=0, description="the first seed; numbers were chosen with smaller ones"

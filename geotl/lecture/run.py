@@ -144,7 +144,7 @@ class Counts:
         )
 
 
-Told = Mapping[str, Any]
+Record = Mapping[str, Any]
 DEMONSTRATIONS: Mapping[str, Callable[[Any], Shown]] = {
     **fitting.DEMONSTRATIONS,
     **implicit.DEMONSTRATIONS,
@@ -187,7 +187,7 @@ def _run(name: str, recipe: LectureRecipe, numbers: Any, out: Path) -> dict[str,
     begun, worked = time.perf_counter(), time.process_time()
     with torch_threads(1), threadpool_limits(1):
         shown = DEMONSTRATIONS[recipe.demonstration](numbers)
-    record = _told(name, recipe, numbers, shown)
+    record = _record_of(name, recipe, numbers, shown)
     record["seconds"] = round(time.perf_counter() - begun, 1)
     record["processor_seconds"] = round(time.process_time() - worked, 1)
     for language in LANGUAGES:
@@ -197,7 +197,7 @@ def _run(name: str, recipe: LectureRecipe, numbers: Any, out: Path) -> dict[str,
     return record
 
 
-def _told(name: str, recipe: LectureRecipe, numbers: Any, shown: Shown) -> dict[str, Any]:
+def _record_of(name: str, recipe: LectureRecipe, numbers: Any, shown: Shown) -> dict[str, Any]:
     """What is written of a demonstration.
 
     Raises:
@@ -240,7 +240,7 @@ def _fingerprint(recipe: LectureRecipe, numbers: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def lines(record: Told) -> list[str]:
+def lines(record: Record) -> list[str]:
     """Results of a finished demonstration, in printed lines."""
     title = record["title"]
     texts = [f"{record['name']}: {title['fr']} / {title['en']}"]

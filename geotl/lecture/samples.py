@@ -68,7 +68,7 @@ def sample_of(numbers: Drawn) -> TileSamples:
 
 
 def draw(numbers: Drawn, number: int, *, shots: int | None = None) -> Draw:
-    """One split: some training tiles per class, at most `judged` test tiles of other sites.
+    """One split: some training tiles per class, at most `test_tiles` test tiles of other sites.
 
     One that is smaller is part of the larger of the same number.
     """
@@ -77,7 +77,7 @@ def draw(numbers: Drawn, number: int, *, shots: int | None = None) -> Draw:
     sites = numbered([tile.group for tile in source.index.tiles])
     by_site = by_units(sites, labels, 0.3, seed=seed, content=contents)
     split = draw_from(by_site, labels, shots or numbers.shots, seed=seed, content=contents)
-    test = np.random.default_rng(seed).permutation(split.test)[: numbers.judged]
+    test = np.random.default_rng(seed).permutation(split.test)[: numbers.test_tiles]
     return Draw(number, replace(split, test=np.sort(test)), [])
 
 

@@ -57,7 +57,7 @@ class Answers:
         probabilities = softmax(self.test, axis=1)
         return {
             "train": float(np.mean(fitted)),
-            "judged": right,
+            "test": right,
             "gap": float(np.mean(fitted)) - right,
             "memorised": float(np.mean(fitted[self.wrong])) if len(self.wrong) else 0.0,
             "confidence": float(probabilities.max(1).mean()),
@@ -118,7 +118,7 @@ def effects_of(pairs: tuple[list[Answers], list[Answers]]) -> dict[str, MeanChan
 
 def definition(effects: Mapping[str, MeanChange]) -> ClaimResult:
     """The lecture's definition of a regulariser, on test tiles as they are."""
-    test, train = effects["judged"], effects["train"]
+    test, train = effects["test"], effects["train"]
     return ClaimResult(
         test.rises and not train.rises,
         both_of(
@@ -204,7 +204,7 @@ def calibration_panel(pairs: tuple[list[Answers], list[Answers]], error: MeanCha
 
 def modesty_panel(effects: Mapping[str, MeanChange]) -> Panel:
     """Mean confidence beside accuracy on the test tiles."""
-    sure, right = effects["confidence"], effects["judged"]
+    sure, right = effects["confidence"], effects["test"]
     return grouped(
         sure.changes(Both(fr="La confiance", en="The confidence")),
         (Both(fr="confiance", en="confidence"), Both(fr="exactitude", en="accuracy")),
@@ -247,7 +247,7 @@ def mixup(numbers: Softened) -> Shown:
         Both(fr="exactitude, entraînement", en="training accuracy"),
         Both(fr="exactitude, test", en="test accuracy"),
     )
-    chosen = (memorised, effects["train"], effects["judged"])
+    chosen = (memorised, effects["train"], effects["test"])
     panel = grouped(
         memorised.changes(Both(fr="La part reproduite", en="The share reproduced")),
         names,

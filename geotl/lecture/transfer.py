@@ -236,7 +236,7 @@ def transfer_shown(
     )
     values = {
         "wait": wait.values(),
-        "judged": test.values(),
+        "test": test.values(),
         "gap": gap.values(),
         "train": lowest,
         "first": first.values(),

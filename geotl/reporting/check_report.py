@@ -40,7 +40,7 @@ from geotl.reporting.html import (
 from geotl.reporting.rendering import quicklook, stretch_limits
 from geotl.reporting.templates import Cell
 
-_TOLD = 6  # tiles named on the screen under a finding
+_SHOWN = 6  # tiles named on the screen under a finding
 _PAIRS = 12  # pairs and outliers shown
 _HEADINGS = {  # of the pictures
     "contact": msg("Contact sheet"),
@@ -164,7 +164,7 @@ def as_text(checked: Checked) -> str:
     ]
     for finding in checked.findings:
         lines += ["", f"{finding.gravity.upper()}: {finding.said}", f"  -> {finding.remedy}"]
-        shown, more = finding.tiles[:_TOLD], len(finding.tiles) - _TOLD
+        shown, more = finding.tiles[:_SHOWN], len(finding.tiles) - _SHOWN
         lines += [f"     {name}" for name in shown]
         lines += [f"     and {more} more"] if more > 0 else []
     return "\n".join(lines)

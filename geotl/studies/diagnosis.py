@@ -85,21 +85,21 @@ class Extent:
     """How much is measured.
 
     Attributes:
-        judged: test tiles, at most.
+        test_tiles: test tiles, at most.
         noise_steps: steps for the tiles of noise, at most.
         own_tiles: training tiles to be overfitted on purpose, at most.
         own_epochs: passes over these, at most.
         rates: steps of the range test.
     """
 
-    judged: int = 1000
+    test_tiles: int = 1000
     noise_steps: int = 200
     own_tiles: int = 500
     own_epochs: int = 40
     rates: int = 100
 
 
-QUICK = Extent(judged=300, noise_steps=60, own_tiles=150, own_epochs=20, rates=40)
+QUICK = Extent(test_tiles=300, noise_steps=60, own_tiles=150, own_epochs=20, rates=40)
 
 
 def sampled(draw: Draw, max_tiles: int, seed: int) -> Draw:
@@ -368,7 +368,7 @@ def _setup(opened: Experiment, *, quick: bool, test_tiles: int | None) -> _Setup
     opened.log(f"computing on {describe(choose_device(), opened.recipe.train.precision)}")
     extent = QUICK if quick else Extent()
     full = opened.draw(0)
-    draw = sampled(full, test_tiles or extent.judged, opened.recipe.seed)
+    draw = sampled(full, test_tiles or extent.test_tiles, opened.recipe.seed)
     return _Setup(bare, draw, len(full.split.test), extent)
 
 

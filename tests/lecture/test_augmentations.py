@@ -25,7 +25,7 @@ FIELDS = {
     "seed": 0,
     "seeds": 3,
     "shots": 6,
-    "judged": 40,
+    "test_tiles": 40,
     "epochs": 15,
     "batch_size": 12,
     "shift": Shift(rows_deg=(90.0, 90.0)),
@@ -82,7 +82,7 @@ def test_a_broken_augmentation_does_not_pass(name: str, monkeypatch: pytest.Monk
 
 def test_a_training_without_checkpoints_has_the_weights_and_epochs_of_one_with_them() -> None:
     """Noise, a frozen stage, three batches an epoch; watched or not."""
-    numbers = Varied(shots=3, judged=18, epochs=2, input_px=16, augment=KINDS["noise"])
+    numbers = Varied(shots=3, test_tiles=18, epochs=2, input_px=16, augment=KINDS["noise"])
     source, rows = samples.sample_of(numbers), draw(numbers, 0)
     start = network(source, rows.split.train, numbers, 3)
     freeze(start.backbone, start.backbone.stage_names[0], allow_random=True)

@@ -16,7 +16,7 @@ from geotl.lecture.figures import Bars, Histograms, Lines, MeanChange, Pictures,
 from geotl.lecture.recipes import in_order, load_lecture
 from geotl.lecture.texts import Both, Claim
 
-SMALL = {"shots": 2, "judged": 18, "seeds": 2, "epochs": 2}
+SMALL = {"shots": 2, "test_tiles": 18, "seeds": 2, "epochs": 2}
 
 
 pytestmark = pytest.mark.usefixtures("lecture_cache")

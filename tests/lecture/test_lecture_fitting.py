@@ -98,7 +98,7 @@ def test_a_penalty_that_does_nothing_leaves_overfitting(
     monkeypatch.setattr(hidden_layer, "l2_penalty", lambda *_: torch.zeros(()))
     shown = fitting.three_fits(ThreeFits(**SMALL | {"lr": 0.03, "steps": 300}))
     assert not held(shown)["right"]
-    assert np.array_equal(shown.values["right"]["judged"], shown.values["over"]["judged"])
+    assert np.array_equal(shown.values["right"]["test"], shown.values["over"]["test"])
 
 
 def test_an_attribute_that_is_not_there_is_answered_with_the_nearest() -> None:

@@ -14,7 +14,7 @@ from geotl.lecture.samples import draw, network, plain_training, sample, tiles_o
 from geotl.training.learner import Learner
 
 pytestmark = pytest.mark.usefixtures("lecture_cache")
-SMALL = {"seed": 0, "shots": 2, "judged": 18, "seeds": 2, "epochs": 2}
+SMALL = {"seed": 0, "shots": 2, "test_tiles": 18, "seeds": 2, "epochs": 2}
 
 
 def test_gradient_descent_from_zero_ends_at_the_pseudoinverses_solution(held) -> None:
@@ -52,17 +52,17 @@ def test_early_stopping_and_checkpoint_keep_the_same_epoch(
     start = network(source, rows.split.train, numbers, 0)
     training = plain_training(numbers, 0).changed(patience=patience)
     sides = (tiles_of(source, part) for part in (rows.split.train, rows.split.test))
-    learnt = implicit.checkpointed(start, *sides, training)
-    assert len(learnt.history.epochs) == (5 if patience else 7)
-    assert learnt.history.best_epoch == 2  # the third
-    assert torch.equal(learnt.kept.head.weight, weights[2])
-    assert torch.equal(learnt.last.head.weight, weights[-1])
+    fit = implicit.checkpointed(start, *sides, training)
+    assert len(fit.history.epochs) == (5 if patience else 7)
+    assert fit.history.best_epoch == 2  # the third
+    assert torch.equal(fit.kept.head.weight, weights[2])
+    assert torch.equal(fit.last.head.weight, weights[-1])
     assert not torch.equal(weights[2], weights[-1])
 
 
 def test_an_epoch_kept_that_is_the_last_one_avoids_nothing(held) -> None:
     numbers = Stopping(
-        **SMALL | {"epochs": 3, "judged": 400}, backbone="lenet5", cut_after="c1", input_px=16
+        **SMALL | {"epochs": 3, "test_tiles": 400}, backbone="lenet5", cut_after="c1", input_px=16
     )
     pairs = [implicit.stopped(numbers, number) for number in range(2)]
     same = [replace(one, train=(1.0, 1.0), test=(0.4, 0.4)) for one in pairs]

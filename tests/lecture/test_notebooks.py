@@ -21,7 +21,7 @@ pytest.importorskip("IPython", reason="notebooks need the extra `practical`")
 pytest.importorskip("ipywidgets", reason="sliders need the extra `practical`")
 
 HERE = Path(__file__).resolve().parents[2] / "docs" / "notebooks"
-TINY = "seeds=1 epochs=1 shots=2 judged=90 steps=3 repeats=1"
+TINY = "seeds=1 epochs=1 shots=2 test_tiles=90 steps=3 repeats=1"
 
 
 @pytest.fixture(scope="module")

@@ -206,16 +206,16 @@ def test_files_are_read_as_torchvision_reads_them(tmp_path, ending):
     data = own("pictures").mnist(tmp_path, "MNIST", tuple("0123456789"))
     if ending:  # torchvision unpacks what it has downloaded, and reads only that
         write_set(tmp_path / "MNIST", 3, "")
-    for pictures, train in ((data.learn, True), (data.judge, False)):
+    for pictures, train in ((data.learn, True), (data.test, False)):
         reference = torchvision.datasets.MNIST(tmp_path, train=train, download=False)
         assert np.array_equal(pictures.images[:, 0], reference.data.numpy())
         assert np.array_equal(pictures.labels, reference.targets.numpy())
 
 
-def test_1024_images_are_learnt_from(tmp_path):
+def test_1024_images_are_for_training(tmp_path):
     write_set(tmp_path / "MNIST", 3, count=1100)
     data = own("pictures").mnist(tmp_path, "MNIST", tuple("0123456789"))
-    assert (len(data.learn), len(data.judge)) == (1024, 550)
+    assert (len(data.learn), len(data.test)) == (1024, 550)
 
 
 @pytest.mark.parametrize(
@@ -241,14 +241,14 @@ def test_a_file_that_will_not_do_is_told_of_in_one_line(tmp_path, spoil, words):
     assert "\n" not in str(caught.value)
 
 
-def test_sample_tiles_are_judged_on_other_sites():
+def test_sample_tiles_are_tested_on_other_sites():
     for region in ("source", "target"):
         data = own("pictures").sample_tiles(region)
         learn, held = data.learn.split(0.3)
         assert not set(learn.groups) & set(held.groups)
-        assert not set(data.learn.groups) & set(data.judge.groups)
+        assert not set(data.learn.groups) & set(data.test.groups)
         assert 0.2 < len(held) / len(data.learn) < 0.4
-        assert set(data.judge.labels) == set(range(9))
+        assert set(data.test.labels) == set(range(9))
 
 
 def test_shifts_stay_within_their_share():

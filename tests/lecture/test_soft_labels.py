@@ -12,7 +12,7 @@ from geotl.lecture.recipes import Softened
 from geotl.lecture.soft_labels import Answers, mislabelled
 from geotl.training.learner import Learner
 
-SMALL = {"shots": 3, "judged": 40, "seeds": 2, "epochs": 2, "input_px": 16, "seed": 0}
+SMALL = {"shots": 3, "test_tiles": 40, "seeds": 2, "epochs": 2, "input_px": 16, "seed": 0}
 
 
 pytestmark = pytest.mark.usefixtures("lecture_cache")
@@ -36,7 +36,7 @@ def test_figures_of_known_answers() -> None:
     figures = answered(0.9, reproduced=1).figures
     assert figures["memorised"] == 0.5
     assert figures["train"] == 0.9
-    assert figures["judged"] == 0.5
+    assert figures["test"] == 0.5
     assert figures["gap"] == pytest.approx(0.4)
     assert figures["confidence"] == pytest.approx(0.9)
     assert figures["calibration"] == pytest.approx(0.4)
@@ -91,6 +91,6 @@ def test_a_smoothing_of_one_is_refused() -> None:
 
 def test_a_rise_of_both_accuracies_is_not_what_the_definition_says() -> None:
     rise, level = MeanChange.of([0.5, 0.5], [0.6, 0.6]), MeanChange.of([0.9, 0.9], [0.9, 0.9])
-    assert soft_labels.definition({"judged": rise, "train": level}).held
-    assert not soft_labels.definition({"judged": rise, "train": rise}).held
-    assert not soft_labels.definition({"judged": level, "train": level}).held
+    assert soft_labels.definition({"test": rise, "train": level}).held
+    assert not soft_labels.definition({"test": rise, "train": rise}).held
+    assert not soft_labels.definition({"test": level, "train": level}).held

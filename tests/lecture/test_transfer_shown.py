@@ -24,7 +24,7 @@ from geotl.models.registry import build_backbone
 ROOT = Path(__file__).resolve().parents[2]
 DATA = Path(os.environ.get("GEOTL_DATA", ROOT.parent / "shared" / "data"))
 IMAGENET = DATA / "weights" / "resnet18-imagenet1k_v1-conv1_to_layer3.pth"
-SMALL = {"shots": 2, "judged": 18, "seeds": 2, "epochs": 2}
+SMALL = {"shots": 2, "test_tiles": 18, "seeds": 2, "epochs": 2}
 BANDS = list(transfer.SOURCE_BANDS)
 
 

@@ -19,9 +19,9 @@ ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "recipes" / "lecture").rglob("*.yaml"))
 NAMES = [path.stem for path in FILES]
 
-TILES = ["shots=2", "judged=18", "seeds=2"]
+TILES = ["shots=2", "test_tiles=18", "seeds=2"]
 SMALL = [*TILES, "epochs=2", "backbone=lenet5", "input_px=32"]
-SHALLOW = ["shots=2", "judged=90", "seeds=2", "width=8", "steps=40"]
+SHALLOW = ["shots=2", "test_tiles=90", "seeds=2", "width=8", "steps=40"]
 RESNET = [
     *TILES,
     "epochs=1",
@@ -34,7 +34,7 @@ TINY = {
     "width_sweep": [*SHALLOW, "widths=[1, 8]"],
     "two_stages": SHALLOW,
     "more_labels": [*TILES[1:], "sizes=[2, 5]"],
-    "early_stopping": [*SMALL, "judged=90", "patience=1"],
+    "early_stopping": [*SMALL, "test_tiles=90", "patience=1"],
     "standardisation": ["shots=2"],
     "batchnorm_derivation": ["shots=2", "tiles=8"],
     "batchnorm_training": [*TILES, "epochs=1", "cut_after=block1", "input_px=16"],

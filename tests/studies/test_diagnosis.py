@@ -23,7 +23,7 @@ from geotl.training.settings import augmentation_keys
 
 pytestmark = pytest.mark.usefixtures("one_thread", "own_cache", "unrendered")
 
-TINY = Extent(judged=12, noise_steps=60, own_tiles=12, own_epochs=60, rates=30)
+TINY = Extent(test_tiles=12, noise_steps=60, own_tiles=12, own_epochs=60, rates=30)
 
 
 @pytest.fixture(scope="module")

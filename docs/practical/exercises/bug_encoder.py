@@ -2,7 +2,7 @@
 
 Sur le terrain, le réseau a rencontré une classe qu'il n'avait jamais apprise, et personne n'a
 été averti. Pourquoi ?
-In the field the network met a class it had never learnt, and nobody was told. Why?
+In the field the network met a class without training images, and no message said so. Why?
 
 python docs/practical/check.py exercises/bug_encoder.py
 """

@@ -1,7 +1,7 @@
 """Trouvez l'erreur / spot the bug: la figure de l'historique / the figure of the history.
 
 Quelqu'un lit dans cette figure que la perte augmente pendant que le réseau apprend. Pourquoi ?
-Somebody reads in this figure that the loss grows while the network learns. Why?
+In this figure one reads that the loss grows while the network learns. Why?
 
 python docs/practical/check.py exercises/bug_figure.py
 """

@@ -1,7 +1,7 @@
 """Trouvez l'erreur / spot the bug: les images avant le réseau / images before the network.
 
 Le réseau apprend bien, puis se trompe sur ses propres images. Pourquoi ?
-The network learns well and is then bad on the very images it has learnt. Why?
+The network learns well and is then bad on the very images that it was trained on. Why?
 
 python docs/practical/check.py exercises/bug_standardise.py
 """
