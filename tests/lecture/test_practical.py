@@ -227,7 +227,7 @@ def test_1024_images_are_for_training(tmp_path):
         (lambda path: path.write_bytes(gzip.compress(b"<html>")), "not an IDX file"),
         (
             lambda path: path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes())[:-9])),
-            "cut short",
+            "truncated",
         ),
         (lambda path: write_idx(path, np.zeros((3, 28, 28))), "images of shape (3, 28, 28)"),
     ],
