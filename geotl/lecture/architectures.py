@@ -13,6 +13,7 @@ from geotl.lecture.figures import Bars, ClaimResult, Label, Lines, Pictures, Ser
 from geotl.lecture.recipes import BackboneTable, Levels, Pictured
 from geotl.lecture.samples import standard_tiles
 from geotl.lecture.texts import Both, grouped
+from geotl.models.backbone import Backbone
 from geotl.models.registry import build_backbone, get_backbone
 
 SLIDE = {"lenet5": 60e3, "alexnet": 60e6, "vgg16": 138e6}  # the numbers on the slides
@@ -121,90 +122,112 @@ def sparse_lenet_parameters() -> int:
 
 
 def lenet5(numbers: Pictured) -> Shown:
-    """LeNet-5 on a grey tile: its stages, the order of its layers, and four statements."""
+    """LeNet-5 on a grey tile: its stages, the order of its layers, and five statements."""
     model, _ = build_backbone("lenet5", ["grey"], seed=numbers.seed)
+    kinds = [type(layer).__name__ for layer in _layers(model.stages["c1"])]
+    dense, sparse = get_backbone("lenet5").parameters, sparse_lenet_parameters()
+    findings = {
+        "parameters": _lenet_parameters(dense, sparse),
+        "grey": _grey_alone(len(model.bands)),
+        "after_pooling": _activation_last(kinds),
+        "linear": _linear_functions(),
+        "same_filters": _same_filters(model),
+    }
+    counts = [sum(p.numel() for p in s.parameters()) for s in model.stages.values()]
+    by_stage = Both(fr="paramètres par étage", en="parameters by stage")
+    panels = (
+        _lenet_maps(model, numbers),
+        _bends(),
+        _parameter_bars(by_stage, tuple(model.stages), counts),
+    )
+    return Shown(findings, {"dense": dense, "sparse": sparse, "layers": kinds}, panels)
+
+
+def _lenet_parameters(dense: int, sparse: int) -> ClaimResult:
+    """Whether LeNet-5 has the slide's 60,000 parameters."""
+    return ClaimResult(
+        abs(dense / 60e3 - 1) < NEAR,
+        Both(
+            fr=f"{grouped(dense)} dans la forme dense d'aujourd'hui, {grouped(sparse)} dans "
+            "celle publiée, où C3 ne lit pas toutes les cartes",
+            en=f"{dense:,} in today's dense form, {sparse:,} as published, where C3 does not "
+            "read every map",
+        ),
+    )
+
+
+def _grey_alone(bands: int) -> ClaimResult:
+    """Whether the network reads one band."""
+    return ClaimResult(
+        bands == 1,
+        Both(
+            fr=f"le réseau lit {bands} bande, en niveaux de gris",
+            en=f"the network reads {bands} band, in grey levels",
+        ),
+    )
+
+
+def _activation_last(kinds: Sequence[str]) -> ClaimResult:
+    """Whether the activation follows the pooling."""
+    return ClaimResult(
+        kinds.index("Tanh") > kinds.index("AvgPool2d"),
+        Both(
+            fr=f"ordre des couches de c1 : {', '.join(kinds)}",
+            en=f"order of the layers of c1: {', '.join(kinds)}",
+        ),
+    )
+
+
+def _linear_functions() -> ClaimResult:
+    """Whether tanh and sigmoid of a sum are the sums of theirs."""
+    a, b = torch.tensor(0.7), torch.tensor(1.1)
+    tanh, sigmoid = (float((f(a + b) - f(a) - f(b)).abs()) for f in (torch.tanh, torch.sigmoid))
+    return ClaimResult(
+        tanh < 1e-6 and sigmoid < 1e-6,
+        Both(
+            fr=f"tanh(a+b) - tanh(a) - tanh(b) vaut {tanh:.2f} pour a = 0.7 et b = 1.1 ; pour "
+            f"la sigmoïde {sigmoid:.2f} ; ce serait 0 pour une fonction linéaire",
+            en=f"tanh(a+b) - tanh(a) - tanh(b) is {tanh:.2f} at a = 0.7 and b = 1.1; for the "
+            f"sigmoid {sigmoid:.2f}; it would be 0 for a linear function",
+        ),
+    )
+
+
+def _same_filters(model: Backbone) -> ClaimResult:
+    """Whether C3 has one filter for all maps that it reads."""
+    convolution = next(m for m in model.stages["c3"].modules() if isinstance(m, nn.Conv2d))
+    weight = convolution.weight.detach()
+    apart = float((weight[:, 1:] - weight[:, :-1]).abs().max())
+    shared = 16 * (25 + 1)
+    return ClaimResult(
+        apart == 0,
+        Both(
+            fr=f"les filtres de C3 diffèrent d'une carte à l'autre de {apart:.2f} au plus ; "
+            f"avec le même filtre pour chaque carte, C3 aurait {shared} paramètres ; il en a "
+            f"{grouped(2416)} (dense) ou {grouped(1516)} (publié)",
+            en=f"C3's kernels differ from map to map by up to {apart:.2f}; with the same "
+            f"kernel for every map C3 would have {shared} parameters; it has 2,416 (dense) "
+            "or 1,516 (published)",
+        ),
+    )
+
+
+def _lenet_maps(model: Backbone, numbers: Pictured) -> Pictures:
+    """A grey tile and some of the maps that the two convolutions make of it."""
     grey = standard_tiles(numbers).mean(dim=1, keepdim=True)[:1, :, :32, :32]
     with torch.inference_mode():
         outputs = model(grey)
-    dense, sparse = get_backbone("lenet5").parameters, sparse_lenet_parameters()
-    kinds = [type(layer).__name__ for layer in _layers(model.stages["c1"])]
-    after = kinds.index("Tanh") > kinds.index("AvgPool2d")
-    a, b = torch.tensor(0.7), torch.tensor(1.1)
-    bent = float((torch.tanh(a + b) - torch.tanh(a) - torch.tanh(b)).abs())
-    bent_sigmoid = float((torch.sigmoid(a + b) - torch.sigmoid(a) - torch.sigmoid(b)).abs())
-    weight = next(
-        m for m in model.stages["c3"].modules() if isinstance(m, nn.Conv2d)
-    ).weight.detach()
-    apart = float((weight[:, 1:] - weight[:, :-1]).abs().max())
-    shared = 16 * (25 + 1)
-    findings = {
-        "parameters": ClaimResult(
-            abs(dense / 60e3 - 1) < NEAR,
-            Both(
-                fr=f"{grouped(dense)} dans la forme dense d'aujourd'hui, {grouped(sparse)} dans "
-                "celle publiée, où C3 ne lit pas toutes les cartes",
-                en=f"{dense:,} in today's dense form, {sparse:,} as published, where C3 does not "
-                "read every map",
-            ),
-        ),
-        "grey": ClaimResult(
-            len(model.bands) == 1,
-            Both(
-                fr=f"le réseau lit {len(model.bands)} bande, en niveaux de gris",
-                en=f"the network reads {len(model.bands)} band, in grey levels",
-            ),
-        ),
-        "after_pooling": ClaimResult(
-            after,
-            Both(
-                fr=f"ordre des couches de c1 : {', '.join(kinds)}",
-                en=f"order of the layers of c1: {', '.join(kinds)}",
-            ),
-        ),
-        "linear": ClaimResult(
-            bent < 1e-6 and bent_sigmoid < 1e-6,
-            Both(
-                fr=f"tanh(a+b) - tanh(a) - tanh(b) vaut {bent:.2f} pour a = 0.7 et b = 1.1 ; pour "
-                f"la sigmoïde {bent_sigmoid:.2f} ; ce serait 0 pour une fonction linéaire",
-                en=f"tanh(a+b) - tanh(a) - tanh(b) is {bent:.2f} at a = 0.7 and b = 1.1; for the "
-                f"sigmoid {bent_sigmoid:.2f}; it would be 0 for a linear function",
-            ),
-        ),
-        "same_filters": ClaimResult(
-            apart == 0,
-            Both(
-                fr=f"les filtres de C3 diffèrent d'une carte à l'autre de {apart:.2f} au plus ; "
-                f"avec le même filtre pour chaque carte, C3 aurait {shared} paramètres ; il en a "
-                f"{grouped(2416)} (dense) ou {grouped(1516)} (publié)",
-                en=f"C3's kernels differ from map to map by up to {apart:.2f}; with the same "
-                f"kernel for every map C3 would have {shared} parameters; it has 2,416 (dense) "
-                "or 1,516 (published)",
-            ),
-        ),
-    }
     maps = [grey[0, 0], *outputs["c1"][0, :3], *outputs["c3"][0, :4]]
-    names: list[Label] = [
-        Both(fr="tuile 32×32", en="tile 32×32"),
-        *["c1 14×14"] * 3,
-        *["c3 5×5"] * 4,
-    ]
-    counts = [sum(p.numel() for p in s.parameters()) for s in model.stages.values()]
-    panels = (
-        Pictures(
-            Both(
-                fr="une tuile, et ce qu'en font c1 et c3",
-                en="a tile, and what c1 and c3 make of it",
-            ),
-            tuple(np.asarray(m) for m in maps),
-            tuple(names),
-            columns=4,
+    tile = Both(fr="tuile 32×32", en="tile 32×32")
+    return Pictures(
+        Both(
+            fr="une tuile, et ce qu'en font c1 et c3",
+            en="a tile, and what c1 and c3 make of it",
         ),
-        _bends(),
-        _parameter_bars(
-            Both(fr="paramètres par étage", en="parameters by stage"), tuple(model.stages), counts
-        ),
+        tuple(np.asarray(m) for m in maps),
+        (tile, *["c1 14×14"] * 3, *["c3 5×5"] * 4),
+        columns=4,
     )
-    return Shown(findings, {"dense": dense, "sparse": sparse, "layers": kinds}, panels)
 
 
 def _layers(stage: nn.Module) -> list[nn.Module]:

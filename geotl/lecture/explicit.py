@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from geotl.arrays import Float64s
+from geotl.arrays import Float64s, Floats
 from geotl.data.tile_array import batch
 from geotl.lecture.figures import (
     ClaimResult,
@@ -45,6 +45,8 @@ from geotl.lecture.words import (
 from geotl.models.classifier import TileClassifier
 from geotl.training.losses import decaying, l2_penalty
 
+SAME = 2e-8  # difference of two gradients that rounding makes
+
 
 def definition(train: MeanChange, test: MeanChange) -> ClaimResult:
     """The lecture's definition of a regulariser, and which of its two clauses held."""
@@ -63,35 +65,17 @@ def dropout_masks(numbers: Masks) -> Shown:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(numbers.seed)
         passed = torch.stack([layer(values) for _ in range(numbers.passes)])
-    off = passed == 0
-    share = float(off.float().mean())
+    off, means = passed == 0, passed.mean(1)
+    share, never = float(off.float().mean()), int((~off).all(0).sum())
     factors = (passed / values)[~off]
-    factor, expected = float(factors.mean()), 1 / (1 - numbers.p)
-    means = passed.mean(1)
-    error = 4 * float(means.std()) / numbers.passes**0.5
     away = abs(float(means.mean() - values.mean()))
-    layer.eval()
-    still = torch.equal(layer(values), values)
-    never = int((~off).all(0).sum())
+    error = 4 * float(means.std()) / numbers.passes**0.5
+    still = torch.equal(layer.eval()(values), values)
     findings = {
         "switched": ClaimResult(
-            abs(share - numbers.p) < 0.01 and never == 0,
-            Both(
-                fr=f"La part de neurones désactivés est {share:.3f} (p = {numbers.p:g}). En "
-                f"{numbers.passes} passages, le nombre de neurones jamais désactivés est {never}.",
-                en=f"The share of neurons switched off is {share:.3f} (p = {numbers.p:g}). In "
-                f"{numbers.passes} passes the number of neurons that are never off is {never}.",
-            ),
+            abs(share - numbers.p) < 0.01 and never == 0, _switched_words(numbers, share, never)
         ),
-        "scale": ClaimResult(
-            float((factors - expected).abs().max()) < 1e-5 and away < error,
-            Both(
-                fr=f"Les survivants sont multipliés par {factor:.4f} = 1/(1-p). La moyenne bouge "
-                f"de {away:.4f}, le hasard permet {error:.4f}.",
-                en=f"The survivors are multiplied by {factor:.4f} = 1/(1-p). The mean moves by "
-                f"{away:.4f}, chance allows {error:.4f}.",
-            ),
-        ),
+        "scale": _scaled(factors, 1 / (1 - numbers.p), away, error),
         "use": ClaimResult(
             still,
             Both(
@@ -100,31 +84,65 @@ def dropout_masks(numbers: Masks) -> Shown:
             ),
         ),
     }
-    masks = tuple((~off[i, :400]).numpy().reshape(20, 20).astype(float) for i in range(6))
-    captions = tuple(Both(fr=f"passage {i + 1}", en=f"pass {i + 1}") for i in range(6))
-    panels = (
-        Pictures(
-            Both(
-                fr=f"Noir : désactivé, p = {numbers.p:g}",
-                en=f"Black: switched off, p = {numbers.p:g}",
-            ),
-            masks,
-            captions,
-            side_in=1.4,
-        ),
-        Histograms(
-            Both(fr="La moyenne reste la même", en="The mean stays the same"),
-            Both(
-                fr="moyenne des neurones, passage par passage",
-                en="mean of the neurons, pass by pass",
-            ),
-            {TRAINING: means.numpy()},
-            bins=30,
-            marks={float(values.mean()): Both(fr="sans dropout", en="without dropout")},
-        ),
-    )
+    panels = _mask_pictures(off, numbers.p), _means_histogram(means, float(values.mean()))
+    factor = float(factors.mean())
     measured = {"off": share, "factor": factor, "mean_moved": away, "never_off": never}
     return Shown(findings, measured, panels)
+
+
+def _switched_words(numbers: Masks, share: float, never: int) -> Both:
+    """How many neurons were off, and how many never."""
+    return Both(
+        fr=f"La part de neurones désactivés est {share:.3f} (p = {numbers.p:g}). En "
+        f"{numbers.passes} passages, le nombre de neurones jamais désactivés est {never}.",
+        en=f"The share of neurons switched off is {share:.3f} (p = {numbers.p:g}). In "
+        f"{numbers.passes} passes the number of neurons that are never off is {never}.",
+    )
+
+
+def _scaled(factors: Tensor, expected: float, away: float, error: float) -> ClaimResult:
+    """Whether survivors are scaled by 1/(1-p), and their mean stays.
+
+    Args:
+        factors: of the neurons that were on.
+        expected: 1/(1-p).
+        away: how far the mean moved.
+        error: how far chance moves it.
+    """
+    factor = float(factors.mean())
+    return ClaimResult(
+        float((factors - expected).abs().max()) < 1e-5 and away < error,
+        Both(
+            fr=f"Les survivants sont multipliés par {factor:.4f} = 1/(1-p). La moyenne bouge "
+            f"de {away:.4f}, le hasard permet {error:.4f}.",
+            en=f"The survivors are multiplied by {factor:.4f} = 1/(1-p). The mean moves by "
+            f"{away:.4f}, chance allows {error:.4f}.",
+        ),
+    )
+
+
+def _mask_pictures(off: Tensor, p: float) -> Pictures:
+    """Which of 400 neurons were off in each of six passes."""
+    return Pictures(
+        Both(fr=f"Noir : désactivé, p = {p:g}", en=f"Black: switched off, p = {p:g}"),
+        tuple((~off[i, :400]).numpy().reshape(20, 20).astype(float) for i in range(6)),
+        tuple(Both(fr=f"passage {i + 1}", en=f"pass {i + 1}") for i in range(6)),
+        side_in=1.4,
+    )
+
+
+def _means_histogram(means: Tensor, without: float) -> Histograms:
+    """Means of the neurons pass by pass, beside the one without dropout."""
+    return Histograms(
+        Both(fr="La moyenne reste la même", en="The mean stays the same"),
+        Both(
+            fr="moyenne des neurones, passage par passage",
+            en="mean of the neurons, pass by pass",
+        ),
+        {TRAINING: means.numpy()},
+        bins=30,
+        marks={without: Both(fr="sans dropout", en="without dropout")},
+    )
 
 
 def dropout_effect(numbers: Dropped) -> Shown:
@@ -165,24 +183,17 @@ def decay_gradient(numbers: Gradient) -> Shown:
     penalised = gradients(model, image, labels, numbers.penalty)
     weights = {n: p.detach() for n, p in model.named_parameters()}
     added = {name: penalised[name] - plain[name] for name in plain}
-    decays = {name for name, w in weights.items() if w.ndim >= 2}
-    away = max(float((added[n] - 2 * numbers.penalty * weights[n]).abs().max()) for n in decays)
-    bias = max(float(added[n].abs().max()) for n in weights.keys() - decays)
+    decays = sorted(name for name, w in weights.items() if w.ndim >= 2)
+    bias = max(float(added[n].abs().max()) for n in weights.keys() - set(decays))
     step = sgd_difference(model, image, labels, numbers)
     count = sum(w.numel() for w in weights.values())
-    over_m = max(
-        float((added[n] - 2 * numbers.penalty / count * weights[n]).abs().max()) for n in decays
+    w, gradient = (torch.cat([one[n].flatten() for n in decays]) for one in (weights, added))
+    away, over_m = (
+        float((gradient - factor * w).abs().max())
+        for factor in (2 * numbers.penalty, 2 * numbers.penalty / count)
     )
     findings = {
-        "gradient": ClaimResult(
-            away < 2e-8,
-            Both(
-                fr=f"Le gradient de chaque poids augmente de 2 lambda w, à {away:.0e} près "
-                f"({len(decays)} tenseurs).",
-                en=f"The gradient of each weight grows by 2 lambda w, to {away:.0e} "
-                f"({len(decays)} tensors).",
-            ),
-        ),
+        "gradient": ClaimResult(away < SAME, _gradient_words(away, len(decays))),
         "bias": ClaimResult(
             bias == 0,
             Both(
@@ -190,44 +201,62 @@ def decay_gradient(numbers: Gradient) -> Shown:
                 en=f"The gradients of the b change by {bias:.0e}.",
             ),
         ),
-        "sgd": ClaimResult(
-            step < 2e-8,
-            Both(
-                fr="Un pas avec weight_decay = 2 lambda arrive aux mêmes poids, à "
-                f"{step:.0e} près.",
-                en=f"A step with weight_decay = 2 lambda ends at the same weights, to {step:.0e}.",
-            ),
-        ),
-        "over_m": ClaimResult(
-            over_m < 2e-8,
-            Both(
-                fr=f"Avec m = {count} poids, 2 lambda w / m serait {count} fois trop petit : il "
-                f"s'écarte du gradient mesuré de {over_m:.0e}.",
-                en=f"With m = {count} weights 2 lambda w / m would be {count} times too small: it "
-                f"differs from the measured gradient by {over_m:.0e}.",
-            ),
-        ),
+        "sgd": ClaimResult(step < SAME, _sgd_words(step)),
+        "over_m": ClaimResult(over_m < SAME, _over_m_words(over_m, count)),
     }
-    w = torch.cat([weights[n].flatten() for n in sorted(decays)]).numpy()
-    gradient = torch.cat([added[n].flatten() for n in sorted(decays)]).numpy()
+    panel = _added_gradient(w.numpy(), gradient.numpy(), count, numbers)
+    return Shown(findings, {"away": away, "bias": bias, "step": step, "m": count}, (panel,))
+
+
+def _gradient_words(away: float, tensors: int) -> Both:
+    """How near the added gradient is to 2 lambda w."""
+    return Both(
+        fr=f"Le gradient de chaque poids augmente de 2 lambda w, à {away:.0e} près "
+        f"({tensors} tenseurs).",
+        en=f"The gradient of each weight grows by 2 lambda w, to {away:.0e} ({tensors} tensors).",
+    )
+
+
+def _sgd_words(step: float) -> Both:
+    """How near a step with the optimiser's own decay ends."""
+    return Both(
+        fr=f"Un pas avec weight_decay = 2 lambda arrive aux mêmes poids, à {step:.0e} près.",
+        en=f"A step with weight_decay = 2 lambda ends at the same weights, to {step:.0e}.",
+    )
+
+
+def _over_m_words(away: float, count: int) -> Both:
+    """How far the slide's 2 lambda w / m is from the added gradient."""
+    return Both(
+        fr=f"Avec m = {count} poids, 2 lambda w / m serait {count} fois trop petit : il "
+        f"s'écarte du gradient mesuré de {away:.0e}.",
+        en=f"With m = {count} weights 2 lambda w / m would be {count} times too small: it "
+        f"differs from the measured gradient by {away:.0e}.",
+    )
+
+
+def _added_gradient(w: Floats, gradient: Floats, count: int, numbers: Gradient) -> Lines:
+    """Added gradient over weight: measured, by the formula, and as the slide has it.
+
+    Args:
+        w: all weights that decay.
+        gradient: what the penalty adds to the gradient of each.
+        count: of the parameters.
+        numbers: the penalty, and the seed of the 1,500 weights that are drawn.
+    """
     sample = np.random.default_rng(numbers.seed).permutation(len(w))[:1500]
     ends = np.array([w.min(), w.max()])
-    panel = Lines(
+    slide = Both(fr="2 lambda w / m (diapositive)", en="2 lambda w / m (slide)")
+    return Lines(
         Both(fr="Ce que la pénalité ajoute", en="What the penalty adds"),
         Both(fr="poids w", en="weight w"),
         Both(fr="gradient ajouté", en="added gradient"),
         (
             Series(Both(fr="mesuré", en="measured"), w[sample], gradient[sample], dots=True),
             Series("2 lambda w", ends, 2 * numbers.penalty * ends),
-            Series(
-                Both(fr="2 lambda w / m (diapositive)", en="2 lambda w / m (slide)"),
-                ends,
-                2 * numbers.penalty * ends / count,
-                dashed=True,
-            ),
+            Series(slide, ends, 2 * numbers.penalty * ends / count, dashed=True),
         ),
     )
-    return Shown(findings, {"away": away, "bias": bias, "step": step, "m": count}, (panel,))
 
 
 def _small(numbers: Gradient) -> tuple[TileClassifier, Tensor, Tensor]:

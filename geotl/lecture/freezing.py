@@ -23,6 +23,10 @@ from geotl.models.classifier import TileClassifier
 from geotl.models.registry import get_backbone
 
 MARGIN = 0.03  # accuracy whose loss does not matter
+LITTLE = Both(
+    fr=f" ; une baisse de moins de {MARGIN:g} ne compte pas",
+    en=f"; a loss below {MARGIN:g} does not count",
+)
 
 
 def freezing_depth(numbers: Transferred) -> Shown:
@@ -58,59 +62,19 @@ def freezing_shown(
         operations: of a training step, for each depth.
         seconds: of a processor for a training step, for each depth.
     """
-    names = (
-        Both(fr="rien", en="nothing"),
-        *(Both(fr=f"jusqu'à {stage}", en=f"to {stage}") for stage in stages),
-    )
+    names = _names(stages)
     fewer, faster = operations[0] / operations[-1], seconds[0] / seconds[-1]
     shallow = min(2, len(stages))
     generic = MeanChange.of(test[:, 0], test[:, shallow])
     specific = MeanChange.of(test[:, 0], test[:, -1])
     low = mean_interval(generic.change).low if len(test) > 1 else -1.0
     findings = {
-        "time": ClaimResult(
-            fewer >= 2 and faster > 1,
-            Both(
-                fr=f"un pas d'entraînement demande {fewer:.1f} fois moins d'opérations et "
-                f"{faster:.1f} fois moins de temps de processeur quand la tête seule apprend",
-                en=f"a training step takes {fewer:.1f} times fewer operations and {faster:.1f} "
-                "times less processor time when the head alone learns",
-            ),
-        ),
-        "generic": ClaimResult(
-            low > -MARGIN,
-            _frozen_words(
-                generic,
-                names[shallow],
-                Both(
-                    fr=f" ; une baisse de moins de {MARGIN:g} ne compte pas",
-                    en=f"; a loss below {MARGIN:g} does not count",
-                ),
-            ),
-        ),
+        "time": ClaimResult(fewer >= 2 and faster > 1, _time_words(fewer, faster)),
+        "generic": ClaimResult(low > -MARGIN, _frozen_words(generic, names[shallow], LITTLE)),
         "specific": ClaimResult(specific.falls, _frozen_words(specific, names[-1])),
     }
-    panels = (
-        Bars(
-            generic.title(Both(fr=f"gelé {names[shallow].fr}", en=f"frozen {names[shallow].en}")),
-            names,
-            {"": test.mean(0).tolist()},
-            sds={"": [sd_of(c) for c in test.T]},
-            words={"": [f"{c.mean():.0%}" for c in test.T]},
-            label=TEST,
-            percent=True,
-        ),
-        Bars(
-            Both(
-                fr=f"calcul d'un pas : {fewer:.1f} fois moins",
-                en=f"computing of a step: {fewer:.1f} times less",
-            ),
-            names,
-            {"": [count / 1e9 for count in operations]},
-            label=Both(fr="milliards d'opérations", en="thousand million operations"),
-            words={"": [f"{count / 1e9:.1f}" for count in operations]},
-        ),
-    )
+    frozen = Both(fr=f"gelé {names[shallow].fr}", en=f"frozen {names[shallow].en}")
+    panels = _accuracies(generic.title(frozen), names, test), _step_bars(names, operations, fewer)
     values = {
         "frozen": ["", *stages],
         "test": test,
@@ -118,6 +82,49 @@ def freezing_shown(
         "processor_seconds": list(seconds),
     }
     return Shown(findings, values, panels)
+
+
+def _names(stages: Sequence[str]) -> tuple[Both, ...]:
+    """What is frozen: nothing, and up to each stage."""
+    upto = (Both(fr=f"jusqu'à {stage}", en=f"to {stage}") for stage in stages)
+    return (Both(fr="rien", en="nothing"), *upto)
+
+
+def _time_words(fewer: float, faster: float) -> Both:
+    """What a training step of the head alone saves."""
+    return Both(
+        fr=f"un pas d'entraînement demande {fewer:.1f} fois moins d'opérations et "
+        f"{faster:.1f} fois moins de temps de processeur quand la tête seule apprend",
+        en=f"a training step takes {fewer:.1f} times fewer operations and {faster:.1f} times "
+        "less processor time when the head alone learns",
+    )
+
+
+def _accuracies(title: Both, names: Sequence[Both], test: Float64s) -> Bars:
+    """Test accuracies by what is frozen."""
+    return Bars(
+        title,
+        tuple(names),
+        {"": test.mean(0).tolist()},
+        sds={"": [sd_of(c) for c in test.T]},
+        words={"": [f"{c.mean():.0%}" for c in test.T]},
+        label=TEST,
+        percent=True,
+    )
+
+
+def _step_bars(names: Sequence[Both], operations: Sequence[int], fewer: float) -> Bars:
+    """Operations of a training step by what is frozen."""
+    return Bars(
+        Both(
+            fr=f"calcul d'un pas : {fewer:.1f} fois moins",
+            en=f"computing of a step: {fewer:.1f} times less",
+        ),
+        tuple(names),
+        {"": [count / 1e9 for count in operations]},
+        label=Both(fr="milliards d'opérations", en="thousand million operations"),
+        words={"": [f"{count / 1e9:.1f}" for count in operations]},
+    )
 
 
 def _frozen_words(change: MeanChange, name: Both, more: Both | None = None) -> Both:

@@ -32,6 +32,7 @@ from geotl.lecture.samples import (
     waited,
 )
 from geotl.lecture.texts import Both
+from geotl.lecture.words import EPOCH
 from geotl.models.backbone import Backbone, freeze
 from geotl.models.classifier import TileClassifier
 from geotl.training.features import raw_features
@@ -45,6 +46,15 @@ SECOND = 500  # added to a seed for the second training on the same tiles
 PRETRAINED = Both(fr="poids préentraînés", en="pretrained")
 RANDOM = Both(fr="poids aléatoires", en="random")
 TEST = Both(fr="exactitude sur le test", en="test accuracy")
+FIRST_EPOCH = Both(
+    fr="exactitude sur le test après la première époque",
+    en="test accuracy after the first epoch",
+)
+UNLIKE = Both(
+    fr="part des tuiles de test que deux départs sur les mêmes tuiles d'entraînement classent "
+    "autrement",
+    en="share of test tiles that two starts on the same training tiles classify differently",
+)
 
 
 def source_state() -> dict[str, Tensor]:
@@ -158,82 +168,23 @@ def transfer_or_random(numbers: Transferred) -> Shown:
 def transfer_shown(
     numbers: Transferred, arms: Sequence[Sequence[TrainedNetwork]], unlike: MeanChange
 ) -> Shown:
-    """Findings of trainings from random and from pretrained weights, and their figure."""
-    wait = MeanChange.of(
-        *([waited(o, "val_accuracy", numbers.goal, numbers.epochs) for o in a] for a in arms)
-    )
+    """Findings of trainings from random and from pretrained weights, and their figure.
+
+    Args:
+        numbers: the task.
+        arms: the trainings from random and from pretrained weights, seed by seed.
+        unlike: share of test tiles that two starts classify differently.
+    """
+    wait, first = _waits(numbers, arms), _first_epochs(arms)
     test, gap = compared(arms, "test"), compared(arms, "gap")
-    first = MeanChange.of(*([float(curve(o.epochs, "val_accuracy")[0]) for o in a] for a in arms))
     lowest = min(fit.train for arm in arms for fit in arm)
-    goal = f"{numbers.goal:.0%}"
     findings = {
-        "compute": ClaimResult(
-            wait.falls,
-            wait.both(
-                Both(
-                    fr=f"époques jusqu'à {goal} d'exactitude sur le test "
-                    f"(jamais : {numbers.epochs + 1})",
-                    en=f"epochs to {goal} test accuracy (never: {numbers.epochs + 1})",
-                ),
-                1,
-            ),
-        ),
-        "stability": ClaimResult(
-            unlike.falls,
-            unlike.both(
-                Both(
-                    fr="part des tuiles de test que deux départs sur les mêmes tuiles "
-                    "d'entraînement classent autrement",
-                    en="share of test tiles that two starts on the same training tiles "
-                    "classify differently",
-                )
-            ),
-        ),
-        "overfitting": ClaimResult(
-            gap.falls,
-            gap.both(
-                Both(
-                    fr=f"tous les réseaux savent {lowest:.0%} ou plus de l'entraînement ; écart "
-                    "entre entraînement et test",
-                    en=f"all networks know {lowest:.0%} or more of the training tiles; gap "
-                    "between training and test accuracy",
-                )
-            ),
-        ),
+        "compute": ClaimResult(wait.falls, wait.both(_waits_words(numbers), 1)),
+        "stability": ClaimResult(unlike.falls, unlike.both(UNLIKE)),
+        "overfitting": ClaimResult(gap.falls, gap.both(_gap_words(lowest))),
         "generalisation": ClaimResult(test.rises, test.both(TEST)),
-        "start": ClaimResult(
-            first.rises,
-            first.both(
-                Both(
-                    fr="exactitude sur le test après la première époque",
-                    en="test accuracy after the first epoch",
-                )
-            ),
-        ),
+        "start": ClaimResult(first.rises, first.both(FIRST_EPOCH)),
     }
-    series = (band(PRETRAINED, arms[1], "val_accuracy"), band(RANDOM, arms[0], "val_accuracy"))
-    panels = (
-        Lines(
-            test.changes(Both(fr="L'exactitude de test", en="The test accuracy")),
-            Both(fr="époque", en="epoch"),
-            TEST,
-            series,
-            percent=True,
-            level=(numbers.goal, Both(fr="seuil", en="goal")),
-        ),
-        Bars(
-            unlike.changes(Both(fr="L'instabilité", en="The instability")),
-            (RANDOM, PRETRAINED),
-            {"": [float(unlike.off.mean()), float(unlike.on.mean())]},
-            label=Both(
-                fr="deux départs, deux classes (part des tuiles)",
-                en="two starts, two classes (share of tiles)",
-            ),
-            sds={"": [sd_of(unlike.off), sd_of(unlike.on)]},
-            words={"": [f"{float(part.mean()):.2f}" for part in (unlike.off, unlike.on)]},
-            percent=True,
-        ),
-    )
     values = {
         "wait": wait.values(),
         "test": test.values(),
@@ -243,7 +194,66 @@ def transfer_shown(
         "unlike": unlike.values(),
         "weights_sha256": weights_sha256(numbers),
     }
-    return Shown(findings, values, panels)
+    return Shown(findings, values, (_by_epoch(numbers, arms, test), _instability(unlike)))
+
+
+def _waits(numbers: Transferred, arms: Sequence[Sequence[TrainedNetwork]]) -> MeanChange:
+    """Epochs to the goal, from random and from pretrained weights."""
+    goal, epochs = numbers.goal, numbers.epochs
+    return MeanChange.of(*([waited(o, "val_accuracy", goal, epochs) for o in a] for a in arms))
+
+
+def _waits_words(numbers: Transferred) -> Both:
+    goal, never = f"{numbers.goal:.0%}", numbers.epochs + 1
+    return Both(
+        fr=f"époques jusqu'à {goal} d'exactitude sur le test (jamais : {never})",
+        en=f"epochs to {goal} test accuracy (never: {never})",
+    )
+
+
+def _first_epochs(arms: Sequence[Sequence[TrainedNetwork]]) -> MeanChange:
+    """Test accuracy after one epoch, from random and from pretrained weights."""
+    return MeanChange.of(*([float(curve(o.epochs, "val_accuracy")[0]) for o in a] for a in arms))
+
+
+def _gap_words(lowest: float) -> Both:
+    """The gap in words, with the lowest training accuracy of all."""
+    return Both(
+        fr=f"tous les réseaux savent {lowest:.0%} ou plus de l'entraînement ; écart entre "
+        "entraînement et test",
+        en=f"all networks know {lowest:.0%} or more of the training tiles; gap between training "
+        "and test accuracy",
+    )
+
+
+def _by_epoch(
+    numbers: Transferred, arms: Sequence[Sequence[TrainedNetwork]], test: MeanChange
+) -> Lines:
+    """Test accuracy by epoch from both kinds of weights, and the goal."""
+    return Lines(
+        test.changes(Both(fr="L'exactitude de test", en="The test accuracy")),
+        EPOCH,
+        TEST,
+        (band(PRETRAINED, arms[1], "val_accuracy"), band(RANDOM, arms[0], "val_accuracy")),
+        percent=True,
+        level=(numbers.goal, Both(fr="seuil", en="goal")),
+    )
+
+
+def _instability(unlike: MeanChange) -> Bars:
+    """Share of test tiles with two classes, from both kinds of weights."""
+    return Bars(
+        unlike.changes(Both(fr="L'instabilité", en="The instability")),
+        (RANDOM, PRETRAINED),
+        {"": [float(unlike.off.mean()), float(unlike.on.mean())]},
+        label=Both(
+            fr="deux départs, deux classes (part des tuiles)",
+            en="two starts, two classes (share of tiles)",
+        ),
+        sds={"": [sd_of(unlike.off), sd_of(unlike.on)]},
+        words={"": [f"{float(part.mean()):.2f}" for part in (unlike.off, unlike.on)]},
+        percent=True,
+    )
 
 
 def distances(before: TileClassifier, after: TileClassifier) -> dict[str, float]:
