@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -86,21 +88,27 @@ def test_a_signal_ends_a_server_that_began_with_sigint_ignored(
     assert rest.startswith("stopping; labels are saved in ")
 
 
+@contextlib.contextmanager
+def inherited(handler: signal.Handlers) -> Iterator[None]:
+    """What programs that start here do at SIGHUP; nohup around the tests would decide it else."""
+    before = signal.signal(signal.SIGHUP, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_a_closed_terminal_ends_a_server_in_order_unless_it_ignores_that(
     scene: Path, tmp_path: Path
 ) -> None:
-    with running(scene, tmp_path / "p") as server:
+    with inherited(signal.SIG_DFL), running(scene, tmp_path / "p") as server:
         server.process.send_signal(signal.SIGHUP)
         rest, _ = server.process.communicate(timeout=30)
     assert server.process.returncode == 0
     assert rest.startswith("stopping; labels are saved in ")
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup
-    try:
-        with running(scene, tmp_path / "p") as server:
-            server.process.send_signal(signal.SIGHUP)
-            server.change(WATER)
-    finally:
-        signal.signal(signal.SIGHUP, before)
+    with inherited(signal.SIG_IGN), running(scene, tmp_path / "p") as server:  # as nohup
+        server.process.send_signal(signal.SIGHUP)
+        server.change(WATER)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
