@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
-from geotl.lecture.figures import Shown
 from geotl.lecture.samples import sample
 
 
@@ -18,9 +17,3 @@ def lecture_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         sample.cache_clear()
         yield
     sample.cache_clear()
-
-
-@pytest.fixture
-def held() -> Callable[[Shown], dict[str, bool]]:
-    """Which claims a demonstration found to hold."""
-    return lambda shown: {key: bool(found.held) for key, found in shown.findings.items()}

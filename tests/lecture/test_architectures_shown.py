@@ -6,16 +6,13 @@ import dataclasses
 
 import pytest
 import torch
+from helpers.demonstrations import claims_seen
 
 from geotl.lecture import architectures, blocks
 from geotl.lecture.recipes import BackboneTable, Bottleneck, Levels, Pictured
 from geotl.models.registry import build_backbone
 
 pytestmark = pytest.mark.usefixtures("lecture_cache")
-
-
-def held(shown) -> dict[str, bool]:
-    return {key: bool(found.held) for key, found in shown.findings.items()}
 
 
 def test_the_table_has_the_known_counts() -> None:
@@ -29,19 +26,21 @@ def test_the_table_has_the_known_counts() -> None:
         "resnet18": (11_689_512, 11_689_512),
         "resnet50": (25_557_032, 25_557_032),
     }
-    assert held(shown) == {"counts": True, "fewer": True}
-    assert not held(architectures.parameter_table(BackboneTable(names=("resnet18",))))["counts"]
+    assert claims_seen(shown) == {"counts": True, "fewer": True}
+    assert not claims_seen(architectures.parameter_table(BackboneTable(names=("resnet18",))))[
+        "counts"
+    ]
 
 
 def test_the_1x1_convolution_saves_nine_multiplications_in_ten() -> None:
     assert blocks.multiplications(28, 192, 32, 5, 16) == (120_422_400, 12_443_648)
     wide = Bottleneck(narrow=2000, repeats=1, side=4)
-    assert not held(blocks.bottleneck(wide))["multiplications"]
+    assert not claims_seen(blocks.bottleneck(wide))["multiplications"]
 
 
 def test_lenet5s_slide_is_right_in_three_statements_and_wrong_in_two() -> None:
     shown = architectures.lenet5(Pictured(shots=1))
-    assert held(shown) == {
+    assert claims_seen(shown) == {
         "parameters": True,
         "grey": True,
         "after_pooling": True,
@@ -53,18 +52,23 @@ def test_lenet5s_slide_is_right_in_three_statements_and_wrong_in_two() -> None:
 
 def test_vgg16_is_13_convolutions_of_3x3_and_5_pools_of_2x2_and_no_inception() -> None:
     shown = architectures.vgg16(Levels())
-    assert held(shown) == {"kernels": True, "pools": True, "parameters": True, "inception": False}
+    assert claims_seen(shown) == {
+        "kernels": True,
+        "pools": True,
+        "parameters": True,
+        "inception": False,
+    }
     assert shown.values["fc6"] == 102_764_544
 
 
 def test_googlenets_block_is_several_kernels_put_together() -> None:
     shown = blocks.parallel_filters(Pictured(shots=1))
-    assert held(shown) == {"parallel": True, "one_by_one": True, "no_choice": False}
+    assert claims_seen(shown) == {"parallel": True, "one_by_one": True, "no_choice": False}
     assert list(shown.values["widths"].values()) == [64, 128, 32, 32]
 
 
 def test_a_zeroed_residual_block_is_the_identity_and_a_plain_one_is_not() -> None:
-    assert held(blocks.zeroed_residual(Levels())) == {
+    assert claims_seen(blocks.zeroed_residual(Levels())) == {
         "identity": True,
         "shortcut": True,
     }
@@ -88,7 +92,7 @@ def test_a_block_without_its_shortcut_does_not_pass(monkeypatch: pytest.MonkeyPa
         return blocks.without_shortcuts(backbone), origin
 
     monkeypatch.setattr(blocks, "build_backbone", without)
-    assert not held(blocks.zeroed_residual(Levels()))["identity"]
+    assert not claims_seen(blocks.zeroed_residual(Levels()))["identity"]
 
 
 @dataclasses.dataclass
@@ -111,5 +115,5 @@ def fits(loss: float, train: float, test: float) -> list[Fit]:
 
 def test_shortcuts_that_change_nothing_do_not_pass() -> None:
     plain, residual = fits(1.9, 0.25, 0.2), fits(0.5, 0.9, 0.4)
-    assert all(held(blocks.shortcuts_shown((plain, residual), 27)).values())
-    assert not any(held(blocks.shortcuts_shown((plain, plain), 27)).values())
+    assert all(claims_seen(blocks.shortcuts_shown((plain, residual), 27)).values())
+    assert not any(claims_seen(blocks.shortcuts_shown((plain, plain), 27)).values())

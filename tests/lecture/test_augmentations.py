@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from helpers.demonstrations import claims_seen
 from torch import Tensor
 
 from geotl.errors import RecipeError
 from geotl.lecture import augmentations, samples
-from geotl.lecture.figures import Bars, Pictures, Shown
+from geotl.lecture.figures import Bars, Pictures
 from geotl.lecture.implicit import checkpointed
 from geotl.lecture.recipes import NUMBERS, Remedies, Shift, Varied, load_lecture
 from geotl.lecture.samples import draw, learn, network, plain_training, sample, tiles_of
@@ -33,10 +34,6 @@ FIELDS = {
 
 
 pytestmark = pytest.mark.usefixtures("lecture_cache")
-
-
-def seen(shown: Shown) -> dict[str, bool]:
-    return {key: bool(found.held) for key, found in shown.findings.items()}
 
 
 def without_effect(batch: dict[str, Tensor], *_: object, **__: object) -> dict[str, Tensor]:
@@ -110,7 +107,7 @@ def test_turning_finds_rows_that_run_elsewhere_and_a_broken_one_gains_nothing(
     """Arms that differ in nothing change by exactly 0: same start, order and test tiles."""
     numbers = Varied(**FIELDS, augment=Augmentation())
     shown = augmentations.augmentation(numbers)
-    assert seen(shown) == {"promise": True, "robust": True, "definition": True}
+    assert claims_seen(shown) == {"promise": True, "robust": True, "definition": True}
     assert np.mean(shown.values["altered"]["on"] - shown.values["altered"]["off"]) > 0.25
     before, previews, bars = shown.panels
     assert isinstance(before, Pictures)
@@ -119,7 +116,7 @@ def test_turning_finds_rows_that_run_elsewhere_and_a_broken_one_gains_nothing(
     assert (len(before.images), len(previews.images)) == (2, 9)
     monkeypatch.setattr(learner, "augment", without_effect)
     shown = augmentations.augmentation(numbers.model_copy(update={"epochs": 3}))
-    assert seen(shown) == {"promise": True, "robust": False, "definition": False}
+    assert claims_seen(shown) == {"promise": True, "robust": False, "definition": False}
     for place in shown.values.values():
         assert np.array_equal(place["off"], place["on"])
 
@@ -130,7 +127,7 @@ def test_noise_that_is_blur_does_not_lose_to_blur(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(learner, "augment", without_effect)
     numbers = numbers.model_copy(update={"epochs": 2, "shift": Shift(blur_px=2.0)})
     shown = augmentations.noise_for_blur(numbers)
-    assert seen(shown) == {"promise": True, "robust": False, "straight": False}
+    assert claims_seen(shown) == {"promise": True, "robust": False, "straight": False}
     assert len(shown.panels[-1].groups) == 3
 
 

@@ -22,10 +22,6 @@ SMALL = {"shots": 2, "test_tiles": 18, "seeds": 2, "epochs": 2}
 pytestmark = pytest.mark.usefixtures("lecture_cache")
 
 
-def held(shown) -> dict[str, bool]:
-    return {key: bool(found.held) for key, found in shown.findings.items()}
-
-
 # ------------------------------------------------------------------------------------- effects
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from helpers.demonstrations import claims_seen
 
 from geotl.errors import RecipeError
 from geotl.lecture import fitting, hidden_layer
@@ -93,11 +94,11 @@ def test_a_standing_within_the_interval_of_the_target_does_not_pass() -> None:
 
 
 def test_a_penalty_that_does_nothing_leaves_overfitting(
-    held, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(hidden_layer, "l2_penalty", lambda *_: torch.zeros(()))
     shown = fitting.three_fits(ThreeFits(**SMALL | {"lr": 0.03, "steps": 300}))
-    assert not held(shown)["right"]
+    assert not claims_seen(shown)["right"]
     assert np.array_equal(shown.values["right"]["test"], shown.values["over"]["test"])
 
 
@@ -118,59 +119,59 @@ def test_a_class_has_its_french_name_on_the_figure() -> None:
 # ------------------------------------------------------------------------------------ capacity
 
 
-def test_lenet5_learns_noise_by_heart_and_one_that_does_not_learn_is_told(held) -> None:
+def test_lenet5_learns_noise_by_heart_and_one_that_does_not_learn_is_told() -> None:
     numbers = Capacity(trap="lenet5", trap_steps=1)
-    assert held(fitting.capacity_check(numbers))["memorise"]
+    assert claims_seen(fitting.capacity_check(numbers))["memorise"]
     lazy = numbers.model_copy(update={"lr": 1e-9, "steps": 3})
-    assert not held(fitting.capacity_check(lazy))["memorise"]
+    assert not claims_seen(fitting.capacity_check(lazy))["memorise"]
 
 
-def test_training_mode_makes_a_resnet_look_perfect_and_evaluation_mode_does_not(held) -> None:
+def test_training_mode_makes_a_resnet_look_perfect_and_evaluation_mode_does_not() -> None:
     """The trap of the capacity check; without batch normalisation there is none."""
     numbers = Capacity(steps=1, trap_steps=2)
     shown = fitting.capacity_check(numbers)
-    assert held(shown)["trap"]
+    assert claims_seen(shown)["trap"]
     _, looks, in_use = shown.values["path"][shown.values["trap_step"] - 1]
     assert looks == 1.0
     assert in_use < 0.8
     steady = numbers.model_copy(update={"trap": "lenet5", "trap_steps": 60})
-    assert not held(fitting.capacity_check(steady))["trap"]
+    assert not claims_seen(fitting.capacity_check(steady))["trap"]
 
 
-def test_an_error_that_rises_with_width_is_no_cure(held) -> None:
+def test_an_error_that_rises_with_width_is_no_cure() -> None:
     errors = np.zeros((2, 3, 4))
     errors[0] = [[0.8, 0.7, 0.8, 0.7], [0.4, 0.3, 0.4, 0.3], [0.0, 0.0, 0.01, 0.0]]
     errors[1] = errors[0] + np.array([[0.0], [0.2], [0.5]])
-    assert held(fitting.widths_shown((1, 2, 4), errors)) == {"cure": True, "overfit": True}
+    assert claims_seen(fitting.widths_shown((1, 2, 4), errors)) == {"cure": True, "overfit": True}
     errors[0, 2] = [0.6, 0.61, 0.6, 0.61]
     errors[1] = errors[0]
-    assert held(fitting.widths_shown((1, 2, 4), errors)) == {"cure": False, "overfit": False}
+    assert claims_seen(fitting.widths_shown((1, 2, 4), errors)) == {"cure": False, "overfit": False}
 
 
-def test_networks_of_one_width_cure_nothing(held) -> None:
+def test_networks_of_one_width_cure_nothing() -> None:
     shown = fitting.width_sweep(Widths(**SMALL, widths=(8, 8)))
-    assert held(shown) == {"cure": False, "overfit": False}
+    assert claims_seen(shown) == {"cure": False, "overfit": False}
 
 
 # ---------------------------------------------------------------------------------- two stages
 
 
-def test_stages_that_gain_nothing_do_not_pass(held) -> None:
+def test_stages_that_gain_nothing_do_not_pass() -> None:
     numbers = TwoStages(**SMALL, dropout=0.0, l2=0.0)
-    assert held(fitting.two_stages(numbers)) == {
+    assert claims_seen(fitting.two_stages(numbers)) == {
         "capacity": True,
         "gap": False,
         "clause_validation": False,
         "clause_training": True,
     }
     lazy = numbers.model_copy(update={"steps": 2})
-    assert not held(fitting.two_stages(lazy))["capacity"]
+    assert not claims_seen(fitting.two_stages(lazy))["capacity"]
     harsh = numbers.model_copy(update={"dropout": 0.8, "shots": 20, "seeds": 4})
-    assert held(fitting.two_stages(harsh))["gap"]
+    assert claims_seen(fitting.two_stages(harsh))["gap"]
 
 
-def test_a_penalty_that_is_no_stronger_helps_nobody(held) -> None:
+def test_a_penalty_that_is_no_stronger_helps_nobody() -> None:
     numbers = MoreLabels(**SMALL, sizes=(2, 5), penalised=1e5)
-    assert not held(fitting.more_labels(numbers))["few"]
+    assert not claims_seen(fitting.more_labels(numbers))["few"]
     same = numbers.model_copy(update={"sizes": (5, 5)})
-    assert not held(fitting.more_labels(same))["ideal"]
+    assert not claims_seen(fitting.more_labels(same))["ideal"]

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from helpers.demonstrations import claims_seen
 
 from geotl.lecture import implicit
 from geotl.lecture.recipes import Descent, Stopping
@@ -17,12 +18,12 @@ pytestmark = pytest.mark.usefixtures("lecture_cache")
 SMALL = {"seed": 0, "shots": 2, "test_tiles": 18, "seeds": 2, "epochs": 2}
 
 
-def test_gradient_descent_from_zero_ends_at_the_pseudoinverses_solution(held) -> None:
+def test_gradient_descent_from_zero_ends_at_the_pseudoinverses_solution() -> None:
     shown = implicit.gradient_descent(Descent())
-    assert held(shown) == {"least": True, "start": True}
+    assert claims_seen(shown) == {"least": True, "start": True}
     assert shown.values["away"] < 1e-14
     short = implicit.gradient_descent(Descent(steps=5))
-    assert not held(short)["least"]
+    assert not claims_seen(short)["least"]
 
 
 def test_from_elsewhere_gradient_descent_keeps_what_no_equation_sees() -> None:
@@ -60,13 +61,13 @@ def test_early_stopping_and_checkpoint_keep_the_same_epoch(
     assert not torch.equal(weights[2], weights[-1])
 
 
-def test_an_epoch_kept_that_is_the_last_one_avoids_nothing(held) -> None:
+def test_an_epoch_kept_that_is_the_last_one_avoids_nothing() -> None:
     numbers = Stopping(
         **SMALL | {"epochs": 3, "test_tiles": 400}, backbone="lenet5", cut_after="c1", input_px=16
     )
     pairs = [implicit.stopped(numbers, number) for number in range(2)]
     same = [replace(one, train=(1.0, 1.0), test=(0.4, 0.4)) for one in pairs]
-    assert held(implicit.stopping_shown(same, 3)) == {
+    assert claims_seen(implicit.stopping_shown(same, 3)) == {
         "earlier": False,  # patience 3 of 3 epochs
         "overfitting": False,
         "checkpoint": True,
@@ -75,6 +76,6 @@ def test_an_epoch_kept_that_is_the_last_one_avoids_nothing(held) -> None:
         replace(one, train=(1.0, 0.7), test=(0.4, 0.5 + n / 99)) for n, one in enumerate(pairs)
     ]
     crossed = [replace(better[0], complete=pairs[1].complete), better[1]]
-    assert held(implicit.stopping_shown(better, 4))["overfitting"]
-    assert held(implicit.stopping_shown(better, 4))["earlier"]
-    assert not held(implicit.stopping_shown(crossed, 4))["checkpoint"]
+    assert claims_seen(implicit.stopping_shown(better, 4))["overfitting"]
+    assert claims_seen(implicit.stopping_shown(better, 4))["earlier"]
+    assert not claims_seen(implicit.stopping_shown(crossed, 4))["checkpoint"]

@@ -7,6 +7,7 @@ from collections import namedtuple
 import numpy as np
 import pytest
 import torch
+from helpers.demonstrations import claims_seen
 from torch import nn
 
 from geotl.lecture import normalisation
@@ -17,9 +18,9 @@ pytestmark = pytest.mark.usefixtures("lecture_cache")
 Fit = namedtuple("Fit", "train test gap epochs")
 
 
-def test_standardised_bands_have_mean_0_and_sd_1_and_houses_are_well_conditioned(held) -> None:
+def test_standardised_bands_have_mean_0_and_sd_1_and_houses_are_well_conditioned() -> None:
     shown = normalisation.standardisation(Standardised(shots=3))
-    assert held(shown) == {"zero_one": True, "alike": True, "easier": True}
+    assert claims_seen(shown) == {"zero_one": True, "alike": True, "easier": True}
     assert shown.values["mean"] < 1e-5
     assert shown.values["sd"] < 1e-5
     raw, scaled = shown.values["condition"]
@@ -47,16 +48,16 @@ def test_gamma_and_beta_of_the_lecture_standardise_and_undo_it() -> None:
 
 
 def test_a_batch_norm_with_another_variance_does_not_pass(
-    held, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     class Wrong(nn.BatchNorm2d):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return super().forward(x) * 1.01
 
     numbers = Batchnorm(shots=2, tiles=16)
-    assert all(held(normalisation.batchnorm_derivation(numbers)).values())
+    assert all(claims_seen(normalisation.batchnorm_derivation(numbers)).values())
     monkeypatch.setattr(normalisation, "SteadyBatchNorm2d", Wrong)
-    assert not any(held(normalisation.batchnorm_derivation(numbers)).values())
+    assert not any(claims_seen(normalisation.batchnorm_derivation(numbers)).values())
 
 
 def test_vgg_with_and_without_batch_norm_begin_with_the_same_convolutions() -> None:
@@ -69,7 +70,7 @@ def test_vgg_with_and_without_batch_norm_begin_with_the_same_convolutions() -> N
         assert torch.equal(plain, normalised)
 
 
-def test_a_batch_norm_that_changes_nothing_makes_nothing_easy(held) -> None:
+def test_a_batch_norm_that_changes_nothing_makes_nothing_easy() -> None:
     def fit(reach: float, test: float) -> Fit:
         rows = [
             {"epoch": i, "train_accuracy": reach * (i + 1) / 4, "val_accuracy": test}
@@ -80,9 +81,9 @@ def test_a_batch_norm_that_changes_nothing_makes_nothing_easy(held) -> None:
     numbers = Normalised(epochs=4, target=0.8)
     slow = [fit(0.5, 0.30), fit(0.5, 0.31), fit(0.5, 0.32)]
     fast = [fit(1.0, 0.90), fit(1.0, 0.91), fit(1.0, 0.92)]
-    assert held(normalisation.normalised_shown(slow, fast, numbers)) == {
+    assert claims_seen(normalisation.normalised_shown(slow, fast, numbers)) == {
         "easier": True,
         "generalises": True,
         "overfitting": True,
     }
-    assert not any(held(normalisation.normalised_shown(fast, fast, numbers)).values())
+    assert not any(claims_seen(normalisation.normalised_shown(fast, fast, numbers)).values())

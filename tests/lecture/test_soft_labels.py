@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from helpers.demonstrations import claims_seen
 
 from geotl.errors import RecipeError
 from geotl.lecture import soft_labels
-from geotl.lecture.figures import MeanChange, Shown
+from geotl.lecture.figures import MeanChange
 from geotl.lecture.recipes import Softened
 from geotl.lecture.soft_labels import Answers, mislabelled
 from geotl.training.learner import Learner
@@ -16,10 +17,6 @@ SMALL = {"shots": 3, "test_tiles": 40, "seeds": 2, "epochs": 2, "input_px": 16, 
 
 
 pytestmark = pytest.mark.usefixtures("lecture_cache")
-
-
-def seen(shown: Shown) -> dict[str, bool]:
-    return {key: bool(found.held) for key, found in shown.findings.items()}
 
 
 def answered(certainty: float, reproduced: int) -> Answers:
@@ -79,7 +76,7 @@ def test_softening_without_effect_does_not_pass(name: str, monkeypatch: pytest.M
     monkeypatch.setattr(Learner, "_loss", whole)
     monkeypatch.setattr(Learner, "_mix", lambda *_: None)
     shown = soft_labels.SOFT_LABELS[name](Softened(**SMALL, value=0.2, wrong=0.2))
-    assert not any(seen(shown).values())
+    assert not any(claims_seen(shown).values())
     for effect in shown.values.values():
         assert np.array_equal(effect["off"], effect["on"])
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.demonstrations import claims_seen
 
 from geotl.errors import ModelError
 from geotl.lecture import freezing, search, stages, transfer
@@ -29,10 +30,6 @@ BANDS = list(transfer.SOURCE_BANDS)
 
 
 pytestmark = pytest.mark.usefixtures("lecture_cache")
-
-
-def held(shown) -> dict[str, bool]:
-    return {key: bool(found.held) for key, found in shown.findings.items()}
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +110,7 @@ def test_a_frozen_stage_stays_and_one_that_is_let_go_is_told(
     transferred: Transferred, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = transferred.model_copy(update={"seeds": 1})
-    assert held(search.search_space(one))["frozen"]
+    assert claims_seen(search.search_space(one))["frozen"]
     monkeypatch.setattr(transfer, "freeze", lambda backbone, upto: freeze(backbone, None))
     loose = transfer.trained(transferred, 0, pretrained=True, upto=None)
     assert transfer.distances(loose[0], loose[1].last)["stem"] > 0
@@ -181,9 +178,9 @@ def test_weights_that_help_nothing_do_not_pass() -> None:
     numbers = Transferred(goal=0.6, epochs=2)
     random, tuned = fits(0.2, 0.5), fits(0.6, 0.8)
     apart = MeanChange.of([0.4, 0.5, 0.45], [0.1, 0.2, 0.12])
-    assert all(held(transfer.transfer_shown(numbers, (random, tuned), apart)).values())
+    assert all(claims_seen(transfer.transfer_shown(numbers, (random, tuned), apart)).values())
     same = MeanChange.of(apart.off, apart.off)
-    assert not any(held(transfer.transfer_shown(numbers, (random, random), same)).values())
+    assert not any(claims_seen(transfer.transfer_shown(numbers, (random, random), same)).values())
 
 
 def test_one_valley_passes_and_two_do_not() -> None:
@@ -191,9 +188,9 @@ def test_one_valley_passes_and_two_do_not() -> None:
     flat = np.full((3, 9), 0.95)
     deep = flat - 0.6 * np.sin(np.linspace(0, np.pi, 9)) * np.array([[0.9], [1.0], [0.95]])
     one = search.space_shown(np.stack([deep, flat], 1), np.stack([far, near], 1), [0.0], [True])
-    assert held(one) == {"smaller": True, "frozen": True}
+    assert claims_seen(one) == {"smaller": True, "frozen": True}
     two = search.space_shown(np.stack([deep, deep], 1), np.stack([far, near], 1), [0.1], [True])
-    assert held(two) == {"smaller": False, "frozen": False}
+    assert claims_seen(two) == {"smaller": False, "frozen": False}
 
 
 def test_the_way_between_a_network_and_itself_is_level(transferred: Transferred) -> None:
@@ -207,9 +204,9 @@ def test_freezing_that_costs_or_saves_nothing_does_not_pass() -> None:
     test = np.array([[0.70, 0.71, 0.70, 0.5], [0.72, 0.72, 0.73, 0.5], [0.74, 0.74, 0.74, 0.55]])
     names = ("stem", "layer1", "layer2")
     good = freezing.freezing_shown(names, test, [400, 300, 200, 100], [4.0, 3.0, 2.0, 1.0])
-    assert held(good) == {"time": True, "generic": True, "specific": True}
+    assert claims_seen(good) == {"time": True, "generic": True, "specific": True}
     turned = freezing.freezing_shown(names, test[:, [0, 1, 3, 2]], [400] * 4, [1.0] * 4)
-    assert held(turned) == {"time": False, "generic": False, "specific": False}
+    assert claims_seen(turned) == {"time": False, "generic": False, "specific": False}
 
 
 def test_a_training_step_counts_fewer_operations_when_stages_are_frozen(
@@ -230,12 +227,12 @@ def test_probes_that_gain_alike_at_every_stage_do_not_pass() -> None:
     random = 0.5 + 0.01 * rng.standard_normal((2, 6, 3))
     gained = random + np.array([0.02, 0.1, 0.3])
     names = ("stem", "layer1", "layer2")
-    assert held(stages.probes_shown(names, np.stack([random, gained]))) == {
+    assert claims_seen(stages.probes_shown(names, np.stack([random, gained]))) == {
         "generic": True,
         "specific": True,
     }
     alike = np.repeat(random[:, :, :1], 3, axis=2) + np.array([0.0, 0.0, 0.0])
-    assert held(stages.probes_shown(names, np.stack([alike, alike + 0.1]))) == {
+    assert claims_seen(stages.probes_shown(names, np.stack([alike, alike + 0.1]))) == {
         "generic": False,
         "specific": False,
     }
@@ -245,11 +242,11 @@ def test_kernels_without_edges_do_not_pass() -> None:
     noise = torch.randn(32, 4, 7, 7, generator=torch.Generator().manual_seed(0))
     edges = torch.sign(torch.arange(7.0) - 3).expand(32, 4, 7, 7) + 0.1 * noise
     still, far = np.array([[0.1, 0.5], [0.12, 0.5]]), np.array([[0.5, 0.1], [0.5, 0.12]])
-    assert held(stages.kernels_shown([noise, edges, edges], still)) == {
+    assert claims_seen(stages.kernels_shown([noise, edges, edges], still)) == {
         "edges": True,
         "generic": True,
     }
-    assert held(stages.kernels_shown([noise, noise, noise], far)) == {
+    assert claims_seen(stages.kernels_shown([noise, noise, noise], far)) == {
         "edges": False,
         "generic": False,
     }
