@@ -88,7 +88,7 @@ def world(recipe: Recipe) -> World:
     return World(recipe, source, scene, windows, np.array([w in pure for w in windows]))
 
 
-def test_blocks(grid_px: int, seed: int) -> list[Window]:
+def blocks_of_the_test(grid_px: int, seed: int) -> list[Window]:
     """40 % of the blocks of 4 x 4 tiles."""
     side = BLOCK * PX
     count = -(-grid_px // side)
@@ -165,7 +165,7 @@ def clear(it: World, open_to: np.ndarray, taken: list[int]) -> np.ndarray:
 def one_seed(it: World, seed: int, start: int, rounds: int, out: Path) -> dict[str, np.ndarray]:
     """Accuracies [rounds + 1, 2] (overall, balanced) by way of choosing."""
     labels, classes = it.source.labels, len(it.source.index.classes)
-    blocks = test_blocks(it.scene.grid.height, seed)
+    blocks = blocks_of_the_test(it.scene.grid.height, seed)
     touched = np.array([any(w.meets(b) for b in blocks) for w in it.windows])
     within = np.array(
         [
