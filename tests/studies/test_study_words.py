@@ -94,7 +94,7 @@ def test_a_study_speaks_french_however_it_ends(found: Found) -> None:
         assert "tableau  out/study.md" in lines
         assert "-5,0 ± 1,0 [-6,0\u00a0; -4,0]" in study_md(found)
         assert "2,5 s par ajustement" in study_md(found)
-        assert "# Étude de essai" in study_md(found)
+        assert "# Étude\u00a0: essai" in study_md(found)
 
 
 def test_a_study_in_english_is_as_it_was(found: Found) -> None:
