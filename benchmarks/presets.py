@@ -28,19 +28,20 @@ PLAIN = ["strategy=probe", "probe.views=1"]
 LDA = ["strategy=probe", "probe.head=discriminant", "probe.views=4"]
 ROOT = [*LDA, "model.pool=root_mean", "model.unit_length=true"]
 TUNED = ["probe.head=discriminant", "probe.views=4", "model.pool=root_mean"]
-# name -> (settings, two sizes, slow: fewer draws)
+# name -> (settings, number of input sizes, slow: fewer draws)
 CANDIDATES = {
-    "logistic, one view": (PLAIN, False, False),
-    "logistic, 4 views": ([*PLAIN[:1], "probe.views=4"], False, True),
-    "discriminant, 4 views": (LDA, False, False),
-    "+ root of the mean": ([*LDA, "model.pool=root_mean"], False, False),
-    "+ unit length": (ROOT, False, False),
-    "+ two sizes": (ROOT, True, False),
-    "+ 8 views": ([*ROOT, "probe.views=8"], True, False),
-    "mean and sd, two sizes": ([*LDA, "model.pool=mean_sd", "model.unit_length=true"], True, False),
-    "probe, then fine-tuned": (["strategy=probe_then_finetune", *TUNED], False, True),
-    "fine-tuned": (["strategy=finetune", *TUNED], False, True),
-    "all layers trained": (["strategy=full", *TUNED], False, True),
+    "logistic, one view": (PLAIN, 1, False),
+    "logistic, 4 views": ([*PLAIN[:1], "probe.views=4"], 1, True),
+    "discriminant, 4 views": (LDA, 1, False),
+    "+ root of the mean": ([*LDA, "model.pool=root_mean"], 1, False),
+    "+ unit length": (ROOT, 1, False),
+    "+ two sizes": (ROOT, 2, False),
+    "+ three sizes": (ROOT, 3, False),
+    "+ 8 views": ([*ROOT, "probe.views=8"], 2, False),
+    "mean and sd, two sizes": ([*LDA, "model.pool=mean_sd", "model.unit_length=true"], 2, False),
+    "probe, then fine-tuned": (["strategy=probe_then_finetune", *TUNED], 1, True),
+    "fine-tuned": (["strategy=finetune", *TUNED], 1, True),
+    "all layers trained": (["strategy=full", *TUNED], 1, True),
 }
 UNLABELLED = {
     "soft labels": ["probe.semi_supervised=soft_labels"],
@@ -49,7 +50,11 @@ UNLABELLED = {
     "consistency": ["probe.semi_supervised=consistency"],
     "propagation": ["probe.semi_supervised=propagation"],
 }
-SIZES = {"eurosat_rgb": ("64", "64,128"), "ucmerced": ("128", "96,192"), "sample": ("40", "40,80")}
+SIZES = {
+    "eurosat_rgb": ("64", "64,128", "48,64,128"),
+    "ucmerced": ("128", "96,192", "64,128,192"),
+    "sample": ("40", "40,80", "30,40,80"),
+}
 CASES = [("eurosat_rgb", 10), ("ucmerced", 4), ("sample", 10), ("eurosat_rgb", 40)]
 QUICK = [
     "evaluate.baselines=false",
@@ -115,7 +120,7 @@ def main() -> None:
         )
         for name, shots in (case for case in CASES if f"{case[0]}, {case[1]}" not in args.skip):
             base = settings_of(name, args.data, scratch)
-            for number, (candidate, (keys, two, slow)) in enumerate(CANDIDATES.items()):
+            for number, (candidate, (keys, sizes, slow)) in enumerate(CANDIDATES.items()):
                 if args.only not in candidate:
                     continue
                 draws = args.slow_draws if slow else args.draws
@@ -128,7 +133,7 @@ def main() -> None:
                     [
                         *base,
                         *keys,
-                        f"model.input_px={SIZES[name][two]}",
+                        f"model.input_px={SIZES[name][sizes - 1]}",
                         f"split.shots={shots}",
                         f"split.repeats={draws}",
                         *QUICK,

@@ -33,7 +33,7 @@ from geotl.experiments.build import open_experiment
 from geotl.experiments.compare import fit_draw, logits_of_test
 from geotl.experiments.draws import Draw, make_draw
 from geotl.experiments.experiment import Experiment
-from geotl.experiments.presets import two_sizes
+from geotl.experiments.presets import input_sizes
 from geotl.experiments.recipe import load
 
 HERE = Path(__file__).resolve().parent.parent
@@ -52,7 +52,7 @@ METHODS = {
 def opened(name: str, method: str, root: Path, args: argparse.Namespace, out: Path) -> Experiment:
     """A method on the tiles of a data set."""
     px = INPUT_PX[name]
-    sizes = two_sizes(px) if "two sizes" in method else (px,)
+    sizes = input_sizes(px) if "two sizes" in method else (px,)
     blank = out.parent / "blank.yaml"
     blank.write_text("{}\n")
     settings = [

@@ -43,7 +43,8 @@ _RATES = (
 PRESET_STRATEGIES = ("auto", "probe_then_finetune")
 FROM_RANDOM: Mapping[str, Any] = {"strategy": "scratch", **_FUSED}  # many labels, no weights
 LEAST_PX = 8  # that model.input_px may be
-TWICE_UP_TO_PX = 96  # larger tiles are resized to 96 and 192 px
+TWICE_UP_TO_PX = 96  # side of the tiles that the network sees at their own size and at twice that
+LARGE_TILES_PX = (64, 128, 192)  # sizes of larger ones
 
 
 def regime(labels_per_class: float) -> Regime:
@@ -61,17 +62,21 @@ def _any_side(side: int) -> int:
     return side
 
 
-def two_sizes(tile_px: int, fitting: Fitting = _any_side) -> tuple[int, int]:
-    """The two input sizes of a network for tiles of a side, in pixels.
+def input_sizes(tile_px: int, fitting: Fitting = _any_side) -> tuple[int, ...]:
+    """The input sizes of a network for tiles of a side, in pixels, each once.
 
     Args:
         tile_px: side of the tiles.
         fitting: the smallest side from the one given on that the network takes.
 
-    >>> two_sizes(64), two_sizes(256), two_sizes(8, lambda side: max(side, 16))
-    ((64, 128), (96, 192), (16, 32))
+    >>> input_sizes(64), input_sizes(256), input_sizes(8, lambda side: max(side, 16))
+    ((64, 128), (64, 128, 192), (16, 32))
+    >>> input_sizes(256, lambda side: max(side, 224))
+    (224,)
     """
-    side = fitting(max(LEAST_PX, min(tile_px, TWICE_UP_TO_PX)))
+    if tile_px > TWICE_UP_TO_PX:
+        return tuple(dict.fromkeys(fitting(side) for side in LARGE_TILES_PX))
+    side = fitting(max(LEAST_PX, tile_px))
     return side, fitting(2 * side)
 
 
@@ -115,7 +120,7 @@ def settled(
     kind = regime(labels_per_class)
     blank = kind == "many" and recipe.model.weights == "none"
     preset = dict(FROM_RANDOM if blank else PRESETS[kind])
-    sizes = one_size(tile_px, fitting) if blank else two_sizes(tile_px, fitting)
+    sizes = one_size(tile_px, fitting) if blank else input_sizes(tile_px, fitting)
     if sizes:
         preset["model.input_px"] = sizes
     filled, taken = _filled(recipe, preset, f"strategy auto ({kind} labels)")

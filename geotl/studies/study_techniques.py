@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 from geotl.errors import RecipeError, nearest
 from geotl.evaluation.regularisers import everything_off
 from geotl.experiments.build import fitting_px
-from geotl.experiments.presets import one_size, two_sizes
+from geotl.experiments.presets import input_sizes, one_size
 from geotl.experiments.recipe import Recipe
 from geotl.experiments.schema import contradictions
 from geotl.models.backbone import skeleton
@@ -195,13 +195,14 @@ def probe_trials(recipe: Recipe, tile_px: int, *, folded: bool) -> list[Trial]:
         key, values = "probe.shrinkages", [0.01, 0.1, 0.4, 0.8]
     why = "one strength; off: folds inside the labels choose"
     trials = [Trial("weight_decay", "probe", key, (value,), note=why) for value in values]
+    sizes = input_sizes(tile_px, fit), one_size(tile_px, fit)
     trials += [
         Trial("head", "probe", "probe.head", "discriminant", "logistic"),
         Trial("views", "explicit", "probe.views", 8, 1),
         Trial("views", "explicit", "probe.views", 4, 1),
         Trial("unit_length", "probe", "model.unit_length", True, False),
         Trial("pooling", "probe", "model.pool", "root_mean", "mean"),
-        Trial("sizes", "probe", "model.input_px", two_sizes(tile_px, fit), one_size(tile_px, fit)),
+        Trial("sizes", "probe", "model.input_px", *sizes),
         MADE_TILES,
     ]
     if model.weights != "none":

@@ -8,7 +8,7 @@ from helpers.tiles import write_tile
 
 from geotl.errors import RecipeError
 from geotl.experiments.build import fitting_px
-from geotl.experiments.presets import PRESETS, regime, settled, two_sizes
+from geotl.experiments.presets import PRESETS, input_sizes, regime, settled
 from geotl.experiments.recipe import load, written_text
 from geotl.experiments.run import run
 from geotl.experiments.schema import Recipe
@@ -35,7 +35,7 @@ def test_every_key_of_the_preset_is_taken_where_the_recipe_is_silent(tmp_path, l
         section, _, name = key.rpartition(".")
         assert getattr(getattr(found, section) if section else found, name) == value
         assert f"{key}=" in line
-    assert found.model.input_px == two_sizes(64)
+    assert found.model.input_px == input_sizes(64)
 
 
 def test_what_the_recipe_or_the_command_line_states_stays(tmp_path):
