@@ -361,11 +361,12 @@ def _named(mistake: tuple[str, str, int, int]) -> dict[str, object]:
 def _test_sentences(model: ModelFile, accuracy: Accuracy) -> Iterator[str]:
     """How it was tested, how the accuracy varies, and how calibrated the probabilities are."""
     metrics = model.notes["metrics"]
+    unknown = msg("in a way that is not stated")
     yield msg(
         "Tested on {tiles:,} tiles that chose nothing, held out {how}. Brackets are 95 % "
         "intervals.",
         tiles=accuracy.tiles,
-        how=SPLITS.get(accuracy.split, msg("held out")),
+        how=SPLITS.get(accuracy.split, unknown),
     )
     if metrics.get("estimate"):
         yield stored(str(metrics["estimate"]))

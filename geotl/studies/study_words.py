@@ -137,13 +137,15 @@ def errors_words(errors: Errors) -> str:
 
     >>> errors_words(Errors(0.0, 0.25, 80, 20, 2.0))
     'training error 0.0 %, validation error 25.0 %, gap 25.0 points, 2.0 s a fit'
+    >>> "gap 0.0 points" in errors_words(Errors(0.2503, 0.25, 80, 20, 2.0))
+    True
     """
     return msg(
         "training error {training:.1f} %, validation error {validation:.1f} %, gap {gap:.1f} "
         "points, {time} a fit",
         training=100 * errors.training,
         validation=100 * errors.validation,
-        gap=100 * (errors.validation - errors.training),
+        gap=round(100 * (errors.validation - errors.training), 1) + 0.0,  # no -0.0
         time=_time(errors.seconds),
     )
 

@@ -238,6 +238,13 @@ def test_the_card_is_in_french(notes, tmp_path):
     assert plain.count("\n") == "".join(english.split("```")[::2]).count("\n")
 
 
+def test_a_split_that_the_recipe_leaves_open_is_named_so(tmp_path):
+    """Red before: "held out held out"."""
+    made = load(noted_model(tmp_path / "m.safetensors", recipe="title: x\n"))
+    card = model_card(made, CardFacts(None, None, None, None, [], ("field", 0.5)))
+    assert "held out in a way that is not stated. Brackets" in card
+
+
 def test_the_language_is_that_of_the_card_alone(folder, model, tmp_path, capsys):
     out = tmp_path / "publié"
     given = ["-o", str(out), "--licence", "CC-BY-4.0", "--lang", "fr", "-q"]
