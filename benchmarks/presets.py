@@ -27,6 +27,7 @@ WEIGHTS = "weights/resnet18-imagenet1k_v1-conv1_to_layer3.pth"
 PLAIN = ["strategy=probe", "probe.views=1"]
 LDA = ["strategy=probe", "probe.head=discriminant", "probe.views=4"]
 ROOT = [*LDA, "model.pool=root_mean", "model.unit_length=true"]
+INNER = [*ROOT, "model.inner_activations=true", "probe.shrinkages=0.1,0.2,0.4,0.6"]
 TUNED = ["probe.head=discriminant", "probe.views=4", "model.pool=root_mean"]
 # name -> (settings, number of input sizes, slow: fewer draws)
 CANDIDATES = {
@@ -37,6 +38,8 @@ CANDIDATES = {
     "+ unit length": (ROOT, 1, False),
     "+ two sizes": (ROOT, 2, False),
     "+ three sizes": (ROOT, 3, False),
+    "inner activations, two sizes": (INNER, 2, False),
+    "inner activations, three sizes": (INNER, 3, False),
     "+ 8 views": ([*ROOT, "probe.views=8"], 2, False),
     "mean and sd, two sizes": ([*LDA, "model.pool=mean_sd", "model.unit_length=true"], 2, False),
     "probe, then fine-tuned": (["strategy=probe_then_finetune", *TUNED], 1, True),
@@ -51,9 +54,9 @@ UNLABELLED = {
     "propagation": ["probe.semi_supervised=propagation"],
 }
 SIZES = {
-    "eurosat_rgb": ("64", "64,128", "48,64,128"),
+    "eurosat_rgb": ("64", "64,128", "64,128,192"),
     "ucmerced": ("128", "96,192", "64,128,192"),
-    "sample": ("40", "40,80", "30,40,80"),
+    "sample": ("40", "40,80", "40,80,120"),
 }
 CASES = [("eurosat_rgb", 10), ("ucmerced", 4), ("sample", 10), ("eurosat_rgb", 40)]
 QUICK = [

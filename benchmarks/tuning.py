@@ -10,7 +10,7 @@ alone: training tiles come from the choosing half, and only where a class has to
 the other, at least six tiles of each class being tested. Printed are mean and sd of overall
 accuracy; the paired difference to the probe of the same features with its 95 % interval over the
 draws; which share of the fine-tuning the folds kept in each draw; and seconds for a fit.
-`two sizes` is the probe of `strategy: auto`, which sees each tile at two sizes.
+`auto` is the probe of `strategy: auto`, with its own input sizes and inner activations.
 """
 
 from __future__ import annotations
@@ -33,7 +33,6 @@ from geotl.experiments.build import open_experiment
 from geotl.experiments.compare import fit_draw, logits_of_test
 from geotl.experiments.draws import Draw, make_draw
 from geotl.experiments.experiment import Experiment
-from geotl.experiments.presets import input_sizes
 from geotl.experiments.recipe import load
 
 HERE = Path(__file__).resolve().parent.parent
@@ -43,7 +42,7 @@ INPUT_PX = {"eurosat_rgb": 64, "ucmerced": 96}
 MIN_TESTED = 6  # tiles of a class
 PROBE = ["probe.head=discriminant", "probe.views=4", "model.pool=root_mean"]
 METHODS = {
-    "two sizes": ["strategy=probe", *PROBE, "model.unit_length=true"],
+    "auto": ["model.fuse_statistics=false"],
     "probe": ["strategy=probe", *PROBE, "model.unit_length=true"],
     "fine-tuned": ["strategy=probe_then_finetune"],
 }
@@ -51,8 +50,7 @@ METHODS = {
 
 def opened(name: str, method: str, root: Path, args: argparse.Namespace, out: Path) -> Experiment:
     """A method on the tiles of a data set."""
-    px = INPUT_PX[name]
-    sizes = input_sizes(px) if "two sizes" in method else (px,)
+    seen_at = [] if method == "auto" else [f"model.input_px={INPUT_PX[name]}"]
     blank = out.parent / "blank.yaml"
     blank.write_text("{}\n")
     settings = [
@@ -60,10 +58,10 @@ def opened(name: str, method: str, root: Path, args: argparse.Namespace, out: Pa
         f"model.weights={args.data / WEIGHTS}",
         "model.truncate_after=layer3",
         "model.normalise=weights",
-        f"model.input_px={','.join(map(str, sizes))}",
+        *seen_at,
         f"split.repeats={args.draws}",
         *METHODS[method],
-        *(args.set if method != "two sizes" else ()),
+        *(args.set if method != "auto" else ()),
     ]
     recipe = load(blank, [*settings, "split.shots=5"])
     return open_experiment(recipe, out, log=silent, quiet=True)

@@ -71,7 +71,8 @@ def settle(recipe: Recipe, samples: TileSamples, log: Log) -> Recipe:
         return recipe
     drawn = make_draw(recipe, samples.real, 0).split.train
     counts = np.bincount(samples.labels[drawn], minlength=len(samples.classes))
-    resolved, line = settled(recipe, float(np.median(counts)), samples.tile_px, fitting_px(recipe))
+    shots, fitting = float(np.median(counts)), fitting_px(recipe)
+    resolved, line = settled(recipe, shots, samples.tile_px, fitting, inner=has_inner(recipe))
     if line:
         log(line)
     return resolved
@@ -85,6 +86,17 @@ def fitting_px(recipe: Recipe) -> Callable[[int], int]:
     """
     spec = get_backbone(recipe.model.backbone)
     return functools.partial(spec.fitting_px, cut_after=recipe.model.cut_after)
+
+
+def has_inner(recipe: Recipe) -> bool:
+    """Whether the last stage that the recipe pools ends in a residual block.
+
+    >>> has_inner(Recipe()), has_inner(Recipe(model={"backbone": "vgg16"}))
+    (True, False)
+    """
+    spec, config = get_backbone(recipe.model.backbone), recipe.model
+    pooled = config.stages or (config.cut_after or spec.stages[-1],)
+    return spec.family == "resnet" and pooled != (spec.stages[0],)
 
 
 def make_backbone(
@@ -143,6 +155,7 @@ def feature_spec(recipe: Recipe, backbone: Backbone) -> FeatureSpec:
         recipe.probe.views,
         config.unit_length,
         config.padding,
+        inner=config.inner_activations,
     )
 
 

@@ -25,7 +25,11 @@ _DISCRIMINANT: Mapping[str, Any] = {
     "model.unit_length": True,
 }
 _FUSED: Mapping[str, Any] = {"model.fuse_statistics": "auto"}
-_PROBE: Mapping[str, Any] = {**_DISCRIMINANT, **_FUSED}
+_PROBE: Mapping[str, Any] = {
+    **_DISCRIMINANT,
+    **_FUSED,
+    "probe.shrinkages": (0.1, 0.2, 0.4, 0.6),
+}
 PRESETS: Mapping[Regime, Mapping[str, Any]] = {"scarce": _PROBE, "some": _PROBE, "many": _PROBE}
 TUNED: Mapping[str, Any] = {  # head and pooling are the probe's; the head stays as it was fitted
     **{key: value for key, value in _DISCRIMINANT.items() if key != "strategy"},
@@ -42,9 +46,10 @@ _RATES = (
 )  # one choice: a recipe states it completely
 PRESET_STRATEGIES = ("auto", "probe_then_finetune")
 FROM_RANDOM: Mapping[str, Any] = {"strategy": "scratch", **_FUSED}  # many labels, no weights
+_INNER: Mapping[str, Any] = {"model.inner_activations": True}  # of a probe, where there are any
 LEAST_PX = 8  # that model.input_px may be
-TWICE_UP_TO_PX = 96  # side of the tiles that the network sees at their own size and at twice that
-LARGE_TILES_PX = (64, 128, 192)  # sizes of larger ones
+MOST_PX = 64  # smallest of the sizes for large tiles
+TIMES = (1, 2, 3)  # the smallest size
 
 
 def regime(labels_per_class: float) -> Regime:
@@ -69,15 +74,13 @@ def input_sizes(tile_px: int, fitting: Fitting = _any_side) -> tuple[int, ...]:
         tile_px: side of the tiles.
         fitting: the smallest side from the one given on that the network takes.
 
-    >>> input_sizes(64), input_sizes(256), input_sizes(8, lambda side: max(side, 16))
-    ((64, 128), (64, 128, 192), (16, 32))
+    >>> input_sizes(40), input_sizes(256), input_sizes(8, lambda side: max(side, 16))
+    ((40, 80, 120), (64, 128, 192), (16, 32, 48))
     >>> input_sizes(256, lambda side: max(side, 224))
     (224,)
     """
-    if tile_px > TWICE_UP_TO_PX:
-        return tuple(dict.fromkeys(fitting(side) for side in LARGE_TILES_PX))
-    side = fitting(max(LEAST_PX, tile_px))
-    return side, fitting(2 * side)
+    side = MOST_PX if tile_px > MOST_PX else fitting(max(LEAST_PX, tile_px))
+    return tuple(dict.fromkeys(fitting(times * side) for times in TIMES))
 
 
 def one_size(tile_px: int, fitting: Fitting) -> tuple[int, ...]:
@@ -91,7 +94,12 @@ def one_size(tile_px: int, fitting: Fitting) -> tuple[int, ...]:
 
 
 def settled(
-    recipe: Recipe, labels_per_class: float, tile_px: int, fitting: Fitting = _any_side
+    recipe: Recipe,
+    labels_per_class: float,
+    tile_px: int,
+    fitting: Fitting = _any_side,
+    *,
+    inner: bool = False,
 ) -> tuple[Recipe, str]:
     """The recipe with the preset of its strategy filled in, and a line that lists these keys.
 
@@ -103,6 +111,7 @@ def settled(
         labels_per_class: median number of training labels per class.
         tile_px: side of the tiles in pixels.
         fitting: the smallest side from the one given on that the recipe's network takes.
+        inner: whether its last pooled stage ends in a residual block.
 
     Raises:
         RecipeError: the recipe's own keys contradict the preset.
@@ -119,7 +128,7 @@ def settled(
         return recipe, ""
     kind = regime(labels_per_class)
     blank = kind == "many" and recipe.model.weights == "none"
-    preset = dict(FROM_RANDOM if blank else PRESETS[kind])
+    preset = {**FROM_RANDOM} if blank else {**PRESETS[kind], **(_INNER if inner else {})}
     sizes = one_size(tile_px, fitting) if blank else input_sizes(tile_px, fitting)
     if sizes:
         preset["model.input_px"] = sizes

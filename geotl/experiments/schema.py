@@ -182,6 +182,11 @@ class ModelSection(Section, title="Model"):
     unit_length: bool = Field(
         False, description="bring each view's standardised features to one length"
     )
+    inner_activations: bool = Field(
+        False,
+        description="pool too what lies between the convolutions of the last residual block "
+        "(ResNets)",
+    )
     padding: Literal["zeros", "replicate", "reflect"] = Field(
         "zeros",
         description="what convolutions see beyond a tile's edge; with replicate edges look like "

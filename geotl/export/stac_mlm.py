@@ -347,6 +347,7 @@ def hyperparameters(model: ModelFile, recipe: Mapping[str, Any]) -> dict[str, An
         "input_px": list(spec.input_px),
         "pool": spec.pool,
         "stages": list(spec.stages),
+        **({"inner_activations": True} if spec.inner else {}),
         **({"band_statistics": ["mean", "stddev", "gradient"]} if spec.statistics else {}),
         "views": spec.views,
         "temperature": float(f"{float(model.network.temperature):.8g}"),

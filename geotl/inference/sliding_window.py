@@ -459,10 +459,10 @@ def _dense_view(sweep: Sweep, image: Tensor, lattice: _Lattice, view: int) -> Te
         x = turn_view(_resized(block, side, sweep.px), view)
         x = x.contiguous(memory_format=torch.channels_last)
         with autocast(image.device, sweep.precision):
-            for name, stage in network.backbone.stages.items():
-                x = stage(x)
-                if name in network.spec.stages:
-                    maps = _turned_back(x.float(), view)
+            for name in network.backbone.stages:
+                x, outputs = network.run_stage(name, x)
+                for output in outputs:
+                    maps = _turned_back(output.float(), view)
                     pooled.append(_pooled(sweep, name, maps, lattice, side))
     if network.spec.statistics:
         part = block[:, :, lattice.lead[0] :, lattice.lead[1] :]

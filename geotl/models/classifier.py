@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from geotl.errors import DataError, ModelError
 from geotl.models.backbone import Tokens, pads_by_size
 from geotl.models.band_statistics import PER_BAND, band_statistics
 from geotl.models.registry import Backbone
+from geotl.models.residual_block import inner_channels, with_inner
 
 Pool = Literal["mean", "mean_sd", "mean_log", "root_mean"]
 Padding = Literal["zeros", "replicate", "reflect"]
@@ -43,6 +44,7 @@ class FeatureSpec:
             zeros, which make an edge unlike anything in a scene; the others continue the tile.
         statistics: each band's mean, sd and gradient follow the features of the stages. The field
             is not in `repr`, which is the key of stages' features in the cache.
+        inner: the last of the stages gives its inner activations too (`residual_block`).
     """
 
     stages: tuple[str, ...]
@@ -52,6 +54,7 @@ class FeatureSpec:
     unit_length: bool = False
     padding: Padding = "zeros"
     statistics: bool = field(default=False, repr=False)
+    inner: bool = False
 
 
 class Normalise(nn.Module):
@@ -187,13 +190,15 @@ class TileClassifier(nn.Module):
         """Put head and feature standardisation on a backbone.
 
         Raises:
-            ModelError: a stage that is not in the backbone, or a padding that it does not take.
+            ModelError: a stage that is not in the backbone, a padding that it does not take, or
+                inner activations of a stage that has none.
         """
         super().__init__()
         names = list(backbone.stages)
         for stage in (*spec.stages, *((frozen_until,) if frozen_until else ())):
             if stage not in names:
                 raise ModelError(f"stage {stage!r} is not in the backbone; it has {names}")
+        self.inner_stage = _inner_stage(backbone, spec)
         self.normalise, self.backbone, self.spec = normalise, backbone, spec
         self.frozen_until = frozen_until
         self.deep_width = feature_width(backbone, spec)
@@ -232,10 +237,21 @@ class TileClassifier(nn.Module):
         x = x.contiguous(memory_format=torch.channels_last)
         pooled = [x.new_zeros(x.shape[0], 0, dtype=torch.float32)]
         for name in self._frozen_names():
-            x = self.backbone.stages[name](x)
-            if name in self.spec.stages:
-                pooled.append(self._pooled(x))
+            x, maps = self.run_stage(name, x)
+            pooled += [self._pooled(one) for one in maps]
         return Frozen(torch.cat(pooled, dim=1), x)
+
+    def run_stage(self, name: str, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Output of a stage, and the maps or tokens that features are pooled from: it, or none.
+
+        The inner activations of the last such stage come first.
+        """
+        stage = self.backbone.stages[name]
+        if name == self.inner_stage:
+            output, inner = with_inner(cast(nn.Sequential, stage), x)
+            return output, [inner, output]
+        output = stage(x)
+        return output, [output] if name in self.spec.stages else []
 
     def _pooled(self, output: Tensor) -> Tensor:
         """Features [N,D] of a stage's output, a map or tokens."""
@@ -261,9 +277,8 @@ class TileClassifier(nn.Module):
             features.append(part.pooled)
             x, outputs = part.maps, {}
             for name in rest:
-                x = self.backbone.stages[name](x)
-                if name in self.spec.stages:
-                    features.append(self._pooled(x))
+                x, maps = self.run_stage(name, x)
+                features += [self._pooled(one) for one in maps]
                 if name in taps:
                     outputs[name] = x
             tapped.append(outputs)
@@ -345,7 +360,26 @@ def with_statistics(network: TileClassifier) -> TileClassifier:
 def feature_width(backbone: Backbone, spec: FeatureSpec) -> int:
     """Number of features that the stages give."""
     channels = sum(backbone.channels[stage] for stage in spec.stages)
+    if inside := _inner_stage(backbone, spec):
+        channels += inner_channels(backbone.stages[inside])
     return channels * (2 if spec.pool == "mean_sd" else 1) * max(1, len(spec.input_px))
+
+
+def _inner_stage(backbone: Backbone, spec: FeatureSpec) -> str | None:
+    """The stage that gives inner activations too: the last one that is pooled.
+
+    Raises:
+        ModelError: it ends in no residual block.
+    """
+    if not spec.inner:
+        return None
+    last = max(spec.stages, key=list(backbone.stages).index)
+    if not inner_channels(backbone.stages[last]):
+        raise ModelError(
+            f"model.inner_activations: given true for {backbone.name}, whose stage {last} ends in "
+            "no residual block; allowed: false"
+        )
+    return last
 
 
 def view_numbers(views: int) -> tuple[int, ...]:

@@ -432,6 +432,8 @@ def describe(name: str, header: Mapping[str, Any]) -> str:
     """A contract and notes, as plain values, in a few lines for people."""
     sensor, spec = header["sensor"], header["spec"]
     stages = " + ".join(spec["stages"])
+    if spec.get("inner"):
+        stages += " and the last one's inner activations"
     lines = {
         "model": name,
         "network": f"{header['backbone']} up to {header['cut_after'] or 'its last stage'}, "

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 
 from geotl.errors import RecipeError, nearest
 from geotl.evaluation.regularisers import everything_off
-from geotl.experiments.build import fitting_px
+from geotl.experiments.build import fitting_px, has_inner
 from geotl.experiments.presets import input_sizes, one_size
 from geotl.experiments.recipe import Recipe
 from geotl.experiments.schema import contradictions
@@ -205,6 +205,8 @@ def probe_trials(recipe: Recipe, tile_px: int, *, folded: bool) -> list[Trial]:
         Trial("sizes", "probe", "model.input_px", *sizes),
         MADE_TILES,
     ]
+    if has_inner(recipe):
+        trials.append(Trial("inner_activations", "probe", "model.inner_activations", True, False))
     if model.weights != "none":
         normalise = {"model.normalise": "training"}
         trials += [

@@ -44,9 +44,13 @@ def tiles(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def fused(tiles: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A network that an epoch from random weights teaches little, in four views."""
+    """A network that an epoch from random weights teaches little, in four views.
+
+    It gives inner activations too, so that every use of the model is tested with both.
+    """
     out = tmp_path_factory.mktemp("fused") / "run"
     settings = ("model.backbone=resnet18", "model.truncate_after=layer1", "train.epochs=1")
+    settings += ("model.inner_activations=true",)
     more = ("strategy=scratch", "probe.views=4", "model.unit_length=true", "split.shots=5")
     assert run(tiles, out, *QUIET, *settings, *more, FUSE) == 0
     assert metrics_of(out)["fusion"]["weights"]["network"] < 1  # or there is nothing to test
@@ -66,12 +70,15 @@ def test_metrics_report_and_inspect_say_how_it_is_fused(
     assert found["tiles"] == 8  # of the fold that chose the epoch
     assert "fused: " in (fused.parent / "report.html").read_text()
     assert main(["inspect", str(fused)]) == 0
-    assert "fused with statistics of the bands" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "pooled after layer1 and the last one's inner activations" in told
+    assert "fused with statistics of the bands" in told
 
 
 def test_a_saved_model_gives_the_logits_that_it_was_saved_with(fused: Path) -> None:
     model = load(fused)
     assert model.contract.spec.statistics
+    assert model.contract.spec.inner
     held = model.training_samples
     assert held.features.shape[1] == model.network.head.in_features
     found = geotl.load(fused).predict(example_tiles(model), precision="float32")

@@ -47,6 +47,7 @@ def made(
     pool: str = "mean",
     *,
     branches: float = 1.0,
+    inner: bool = False,
 ) -> Deployed:
     """A random network for so many bands whose logits spread like a trained one's.
 
@@ -59,7 +60,7 @@ def made(
     patch = body.multiple_px
     side = -(-max(body.min_px, 32) // patch) * patch
     sizes = (side, side + max(8, patch))  # one is enlarged, none or one shrunk
-    spec = FeatureSpec(tuple(body.stages)[-2:], pool, sizes, views=views)
+    spec = FeatureSpec(tuple(body.stages)[-2:], pool, sizes, views=views, inner=inner)
     normalise = Normalise([3000.0] * bands, [1500.0] * bands, nodata=0.0)
     network = TileClassifier(body, normalise, spec, 4).eval().requires_grad_(False)
     network.set_feature_scale(network.features(torch.from_numpy(tiles(bands, sizes[1]))))
@@ -106,6 +107,11 @@ def test_one_of_each_family(family, form, tmp_path, one_thread):
     bands, views = (1, 1) if family == "lenet" else (5, 4) if form == "onnx" else (3, 1)
     pool = POOLS[len(family) % 4]
     check(SMALLEST[family], bands, views, form, tmp_path, cut=EARLY.get(family), pool=pool)
+
+
+@pytest.mark.parametrize("form", ["onnx", "pt2"])
+def test_inner_activations_of_a_residual_block(form, tmp_path, one_thread):
+    check("resnet18", 3, 1, form, tmp_path, cut="layer3", pool="root_mean", inner=True)
 
 
 @pytest.mark.parametrize(
