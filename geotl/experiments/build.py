@@ -71,11 +71,21 @@ def settle(recipe: Recipe, samples: TileSamples, log: Log) -> Recipe:
         return recipe
     drawn = make_draw(recipe, samples.real, 0).split.train
     counts = np.bincount(samples.labels[drawn], minlength=len(samples.classes))
-    shots, fitting = float(np.median(counts)), fitting_px(recipe)
-    resolved, line = settled(recipe, shots, samples.tile_px, fitting, inner=has_inner(recipe))
+    resolved, line = with_preset(recipe, float(np.median(counts)), samples.tile_px)
     if line:
         log(line)
     return resolved
+
+
+def with_preset(recipe: Recipe, labels_per_class: float, tile_px: int) -> tuple[Recipe, str]:
+    """`presets.settled` for the network that the recipe names.
+
+    Raises:
+        ModelError: no such backbone or stage.
+        RecipeError: the recipe's own keys contradict the preset.
+    """
+    fitting, inner = fitting_px(recipe), has_inner(recipe)
+    return settled(recipe, labels_per_class, tile_px, fitting, inner=inner)
 
 
 def fitting_px(recipe: Recipe) -> Callable[[int], int]:

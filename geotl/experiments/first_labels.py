@@ -16,7 +16,7 @@ from geotl.data.pixel_labels import PixelRules, lattice_step, pixel_lattice, val
 from geotl.data.splits import Split
 from geotl.data.typical_places import Typical, typical, unit_space
 from geotl.errors import DataError
-from geotl.experiments.build import build_network, fitting_px, has_inner
+from geotl.experiments.build import build_network, with_preset
 from geotl.experiments.draws import Draw
 from geotl.experiments.experiment import Experiment
 from geotl.experiments.named import recipe_sensor
@@ -28,7 +28,6 @@ from geotl.experiments.pixel_samples import (
     scene_features,
 )
 from geotl.experiments.pixel_windows import PixelPlaces
-from geotl.experiments.presets import settled
 from geotl.experiments.recipe import Recipe
 from geotl.experiments.samples import stacked_scenes, unlabelled_tiles
 from geotl.imagery.scene import Scene
@@ -213,7 +212,7 @@ def first_tiles(recipe: Recipe, count: int, *, quiet: bool = False) -> FirstTile
             f"{recipe.data.root}: {len(samples)} tiles, fewer than the {count} wanted; ask for "
             "fewer (-n)"
         )
-    recipe, _ = settled(recipe, FEW, samples.tile_px, fitting_px(recipe), inner=has_inner(recipe))
+    recipe, _ = with_preset(recipe, FEW, samples.tile_px)
     rows = np.arange(len(samples), dtype=np.int64)
     none: Int64s = np.zeros(0, np.int64)
     experiment = Experiment(recipe, samples, Path("unused"), quiet=quiet)

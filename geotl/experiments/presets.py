@@ -48,8 +48,8 @@ PRESET_STRATEGIES = ("auto", "probe_then_finetune")
 FROM_RANDOM: Mapping[str, Any] = {"strategy": "scratch", **_FUSED}  # many labels, no weights
 _INNER: Mapping[str, Any] = {"model.inner_activations": True}  # of a probe, where there are any
 LEAST_PX = 8  # that model.input_px may be
-MOST_PX = 64  # smallest of the sizes for large tiles
-TIMES = (1, 2, 3)  # the smallest size
+MOST_PX = 64  # that the smallest input size is; larger tiles are shrunk to it
+TIMES = (1, 2, 3)  # input sizes, in multiples of the smallest
 
 
 def regime(labels_per_class: float) -> Regime:

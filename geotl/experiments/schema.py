@@ -184,8 +184,8 @@ class ModelSection(Section, title="Model"):
     )
     inner_activations: bool = Field(
         False,
-        description="pool too what lies between the convolutions of the last residual block "
-        "(ResNets)",
+        description="pool the map in front of the last convolution of the last residual block too "
+        "(torchvision's ResNets)",
     )
     padding: Literal["zeros", "replicate", "reflect"] = Field(
         "zeros",

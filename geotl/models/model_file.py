@@ -433,7 +433,7 @@ def describe(name: str, header: Mapping[str, Any]) -> str:
     sensor, spec = header["sensor"], header["spec"]
     stages = " + ".join(spec["stages"])
     if spec.get("inner"):
-        stages += " and the last one's inner activations"
+        stages += ", with the last one's inner activations"
     lines = {
         "model": name,
         "network": f"{header['backbone']} up to {header['cut_after'] or 'its last stage'}, "

@@ -1,7 +1,7 @@
-"""Inner activations: the map between the convolutions of a stage's last residual block (He 2016).
+"""Inner activations: the map in front of the last convolution of a stage's last residual block.
 
-A residual block adds what its convolutions compute to its input; the map in front of the last
-convolution is no part of the block's output, and describes a tile in other channels.
+A residual block (He 2016) adds what its convolutions compute to its input; the map in front of the
+last one is no part of the block's output, and describes a tile in other channels.
 """
 
 from __future__ import annotations

@@ -70,9 +70,9 @@ def test_metrics_report_and_inspect_say_how_it_is_fused(
     assert found["tiles"] == 8  # of the fold that chose the epoch
     assert "fused: " in (fused.parent / "report.html").read_text()
     assert main(["inspect", str(fused)]) == 0
-    told = capsys.readouterr().out
-    assert "pooled after layer1 and the last one's inner activations" in told
-    assert "fused with statistics of the bands" in told
+    shown = capsys.readouterr().out
+    assert "pooled after layer1, with the last one's inner activations, 4 views" in shown
+    assert "fused with statistics of the bands" in shown
 
 
 def test_a_saved_model_gives_the_logits_that_it_was_saved_with(fused: Path) -> None:

@@ -128,4 +128,5 @@ def test_small_tiles_are_seen_at_a_size_that_the_network_takes(tmp_path, monkeyp
     lines: list[str] = []
     run(load(None, words), tmp_path / "run", quiet=True, log=lines.append)
     assert any("model.input_px=32,64,96" in line for line in lines)
-    assert load(tmp_path / "run" / "recipe.yaml").model.input_px == (32, 64, 96)
+    kept = load(tmp_path / "run" / "recipe.yaml").model
+    assert (kept.input_px, kept.inner_activations) == ((32, 64, 96), True)

@@ -14,8 +14,9 @@ from geotl.experiments.build import has_inner
 from geotl.experiments.presets import settled
 from geotl.experiments.schema import Recipe
 from geotl.inference.sliding_window import Sweep, features_at
+from geotl.models.backbone_names import NAMES
 from geotl.models.classifier import FeatureSpec, Normalise, TileClassifier, pool_stage
-from geotl.models.registry import build_backbone
+from geotl.models.registry import build_backbone, get_backbone
 from geotl.models.residual_block import inner_channels, with_inner
 
 BANDS = ("B02", "B03", "B04")
@@ -56,7 +57,6 @@ def inner_input(stage: nn.Module) -> int:
 def test_features_hold_those_without_and_the_pooled_inner_activations():
     """By input size: layer1, inner activations of layer2, layer2."""
     plain, more = network(ROOT), network(INNER)
-    more.backbone = plain.backbone
     with torch.inference_mode():
         standard = plain.normalise(tiles())
         old, new = plain.described(standard), more.described(standard)
@@ -92,6 +92,14 @@ def test_dense_features_of_one_window_are_those_of_its_tile():
 def test_stage_without_a_residual_block_is_one_clear_error():
     with pytest.raises(ModelError, match=r"given true for vgg11, whose stage block2 ends in no"):
         network(replace(INNER, stages=("block1", "block2")), "vgg11", "block2")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_auto_knows_without_building_it_which_network_has_them(name):
+    with torch.device("meta"):
+        stages = get_backbone(name).build()
+    built = bool(inner_channels(stages[list(stages)[-1]]))
+    assert has_inner(Recipe(model={"backbone": name})) is built
 
 
 @pytest.mark.parametrize(
