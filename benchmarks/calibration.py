@@ -35,8 +35,7 @@ from geotl.experiments.experiment import Experiment
 from geotl.experiments.named import recipe_sensor
 from geotl.experiments.recipe import load
 from geotl.experiments.samples import read_samples
-from geotl.training.heads import Chosen, choose
-from geotl.training.strategies import head_fit
+from geotl.training.heads import Chosen, choose, head_fit
 
 HERE = Path(__file__).resolve().parent.parent
 WEIGHTS = "weights/resnet18-imagenet1k_v1-conv1_to_layer3.pth"

@@ -28,6 +28,7 @@ PLAIN = ["strategy=probe", "probe.views=1"]
 LDA = ["strategy=probe", "probe.head=discriminant", "probe.views=4"]
 ROOT = [*LDA, "model.pool=root_mean", "model.unit_length=true"]
 INNER = [*ROOT, "model.inner_activations=true", "probe.shrinkages=0.1,0.2,0.4,0.6"]
+RENDERED = [*INNER, "model.renderings=given,reversed,shifted,negative"]
 TUNED = ["probe.head=discriminant", "probe.views=4", "model.pool=root_mean"]
 # name -> (settings, number of input sizes, slow: fewer draws)
 CANDIDATES = {
@@ -40,6 +41,8 @@ CANDIDATES = {
     "+ three sizes": (ROOT, 3, False),
     "inner activations, two sizes": (INNER, 2, False),
     "inner activations, three sizes": (INNER, 3, False),
+    "renderings, two sizes": (RENDERED, 2, False),
+    "renderings, three sizes": (RENDERED, 3, False),
     "+ 8 views": ([*ROOT, "probe.views=8"], 2, False),
     "mean and sd, two sizes": ([*LDA, "model.pool=mean_sd", "model.unit_length=true"], 2, False),
     "probe, then fine-tuned": (["strategy=probe_then_finetune", *TUNED], 1, True),
@@ -55,7 +58,7 @@ UNLABELLED = {
 }
 SIZES = {
     "eurosat_rgb": ("64", "64,128", "64,128,192"),
-    "ucmerced": ("128", "96,192", "64,128,192"),
+    "ucmerced": ("128", "64,128", "64,128,192"),
     "sample": ("40", "40,80", "40,80,120"),
 }
 CASES = [("eurosat_rgb", 10), ("ucmerced", 4), ("sample", 10), ("eurosat_rgb", 40)]

@@ -71,21 +71,24 @@ def settle(recipe: Recipe, samples: TileSamples, log: Log) -> Recipe:
         return recipe
     drawn = make_draw(recipe, samples.real, 0).split.train
     counts = np.bincount(samples.labels[drawn], minlength=len(samples.classes))
-    resolved, line = with_preset(recipe, float(np.median(counts)), samples.tile_px)
+    resolved, line = with_preset(recipe, float(np.median(counts)), samples)
     if line:
         log(line)
     return resolved
 
 
-def with_preset(recipe: Recipe, labels_per_class: float, tile_px: int) -> tuple[Recipe, str]:
-    """`presets.settled` for the network that the recipe names.
+def with_preset(
+    recipe: Recipe, labels_per_class: float, samples: TileSamples
+) -> tuple[Recipe, str]:
+    """`presets.settled` for the tiles and the network that the recipe names.
 
     Raises:
         ModelError: no such backbone or stage.
         RecipeError: the recipe's own keys contradict the preset.
     """
     fitting, inner = fitting_px(recipe), has_inner(recipe)
-    return settled(recipe, labels_per_class, tile_px, fitting, inner=inner)
+    bands = len(samples.pack.bands)
+    return settled(recipe, labels_per_class, samples.tile_px, fitting, inner=inner, bands=bands)
 
 
 def fitting_px(recipe: Recipe) -> Callable[[int], int]:
@@ -166,6 +169,7 @@ def feature_spec(recipe: Recipe, backbone: Backbone) -> FeatureSpec:
         config.unit_length,
         config.padding,
         inner=config.inner_activations,
+        renderings=tuple(config.renderings),
     )
 
 

@@ -212,7 +212,7 @@ def first_tiles(recipe: Recipe, count: int, *, quiet: bool = False) -> FirstTile
             f"{recipe.data.root}: {len(samples)} tiles, fewer than the {count} wanted; ask for "
             "fewer (-n)"
         )
-    recipe, _ = with_preset(recipe, FEW, samples.tile_px)
+    recipe, _ = with_preset(recipe, FEW, samples)
     rows = np.arange(len(samples), dtype=np.int64)
     none: Int64s = np.zeros(0, np.int64)
     experiment = Experiment(recipe, samples, Path("unused"), quiet=quiet)

@@ -173,6 +173,10 @@ class Outcome:
             record["variogram"] = self.variogram
         if (chosen := fitted.chosen) is not None:
             record["head"] = {"setting": chosen.setting, "fold_accuracy": chosen.fold_accuracy}
+            if len(chosen.parts) > 1:
+                record["head"]["renderings"] = dict(
+                    zip(fitted.network.spec.renderings, chosen.parts, strict=True)
+                )
         if fitted.pool is not None:
             record["pool"] = fitted.pool.to_dict()
         record |= self._fusion()

@@ -52,7 +52,7 @@ from geotl.experiments.samples import TileSamples
 from geotl.experiments.save import save_models, versions
 from geotl.io.files import write_text
 from geotl.io.locks import locked
-from geotl.language import msg
+from geotl.language import joined, msg
 from geotl.models.backbone import batchnorm_use
 from geotl.models.device import choose_device, describe
 from geotl.training.features import raw_features
@@ -153,8 +153,18 @@ def opening_lines(experiment: Experiment, fit: FittedDraw) -> list[str]:
     recipe = experiment.recipe
     split = [f"split {split_words(recipe, fit.draw)}"] if recipe.split.method in SPATIAL else []
     split += tested_lines(recipe, experiment.samples, fit.draw)
-    notes = [caching_note(recipe), fusion_line(recipe, fit.fitted), pool_line(fit.fitted)]
+    seen = renderings_line(fit.fitted)
+    notes = [caching_note(recipe), f"renderings: {seen}" if seen else ""]
+    notes += [fusion_line(recipe, fit.fitted), pool_line(fit.fitted)]
     return [*split, fit.weights.summary(), *filter(None, notes)]
+
+
+def renderings_line(fitted: Fitted) -> str:
+    """Weights of the heads on the renderings of a tile; "" where there is one head."""
+    if fitted.chosen is None or len(fitted.chosen.parts) == 1:
+        return ""
+    weights = zip(fitted.network.spec.renderings, fitted.chosen.parts, strict=True)
+    return joined([msg("{name} {share:.2f}", name=name, share=share) for name, share in weights])
 
 
 def pool_line(fitted: Fitted) -> str:
@@ -311,6 +321,7 @@ def run_facts(
     """What a reader wants to know of a run."""
     recipe, samples, draw = experiment.recipe, experiment.samples, first.draw
     split, fusion = draw.split, fusion_line(recipe, first.fitted)
+    seen = renderings_line(kept.fitted)
     sizes = msg(
         "{train} training tiles, {test} test tiles, {excluded} excluded",
         train=len(split.train),
@@ -324,6 +335,7 @@ def run_facts(
         msg("Strategy"): recipe.strategy,
         **chips_facts(samples),
         **({msg("Split"): words} if spatial else {msg("Tiles"): sizes}),
+        **({msg("Renderings"): seen} if seen else {}),
         **({msg("Band statistics"): fusion} if fusion else {}),
         **({msg("Unlabelled tiles"): str(kept.fitted.pool)} if kept.fitted.pool else {}),
         msg("Bands"): ", ".join(samples.pack.bands),

@@ -187,6 +187,14 @@ class ModelSection(Section, title="Model"):
         description="pool the map in front of the last convolution of the last residual block too "
         "(torchvision's ResNets)",
     )
+    renderings: Annotated[
+        tuple[Literal["given", "reversed", "shifted", "negative"], ...], Strict(False)
+    ] = Field(
+        ("given",),
+        description="renderings of a tile that the network sees: given, reversed (bands in reverse "
+        "order), shifted (the last band first), negative. Each has a discriminant of its own; "
+        "held-out training tiles weigh them",
+    )
     padding: Literal["zeros", "replicate", "reflect"] = Field(
         "zeros",
         description="what convolutions see beyond a tile's edge; with replicate edges look like "

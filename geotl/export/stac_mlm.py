@@ -38,6 +38,7 @@ from geotl.inference.onnx_file import INPUT, OUTPUTS
 from geotl.models.model_file import Contract, ModelFile
 from geotl.models.pixel_file import PixelContract
 from geotl.models.registry import get_backbone
+from geotl.models.renderings import GIVEN
 
 STAC_VERSION = "1.1.0"
 EXTENSIONS = tuple(
@@ -348,6 +349,7 @@ def hyperparameters(model: ModelFile, recipe: Mapping[str, Any]) -> dict[str, An
         "pool": spec.pool,
         "stages": list(spec.stages),
         **({"inner_activations": True} if spec.inner else {}),
+        **({"renderings": list(spec.renderings)} if spec.renderings != GIVEN else {}),
         **({"band_statistics": ["mean", "stddev", "gradient"]} if spec.statistics else {}),
         "views": spec.views,
         "temperature": float(f"{float(model.network.temperature):.8g}"),

@@ -32,6 +32,7 @@ from geotl.models.classifier import (
 )
 from geotl.models.device import Precision, autocast, settled
 from geotl.models.receptive_field import unbounded
+from geotl.models.renderings import rendered
 
 Mode = Literal["exact", "dense"]
 HALO_PX = 64  # of surroundings that a dense block sees beyond its windows
@@ -348,9 +349,8 @@ def _put(predictions: Predicted, part: Predicted, rows: Bools, cols: Bools) -> N
 
 
 def _exact(sweep: Sweep, image: Tensor, rows: Int64s, cols: Int64s) -> Predicted:
-    standardise = sweep.network.standardise
     parts = [
-        _probabilities(sweep, standardise(some))
+        _probabilities(sweep, sweep.network.standardise(some))
         for some in _exact_features(sweep, image, rows, cols)
     ]
     shape = len(rows), len(cols)
@@ -454,9 +454,9 @@ def _dense_view(sweep: Sweep, image: Tensor, lattice: _Lattice, view: int) -> Te
     top, high, left, wide = lattice.span
     block = network.normalise(image[None, :, top : top + high, left : left + wide])
     pooled: list[Tensor] = []
-    for size in network.sizes:
+    for rendering, size in network.inputs:
         side = size or sweep.px
-        x = turn_view(_resized(block, side, sweep.px), view)
+        x = turn_view(_resized(rendered(block, rendering), side, sweep.px), view)
         x = x.contiguous(memory_format=torch.channels_last)
         with autocast(image.device, sweep.precision):
             for name in network.backbone.stages:

@@ -18,6 +18,7 @@ from geotl.errors import DataError, ModelError
 from geotl.models.backbone import Tokens, pads_by_size
 from geotl.models.band_statistics import PER_BAND, band_statistics
 from geotl.models.registry import Backbone
+from geotl.models.renderings import GIVEN, Rendering, check_renderings, rendered
 from geotl.models.residual_block import inner_channels, with_inner
 
 Pool = Literal["mean", "mean_sd", "mean_log", "root_mean"]
@@ -45,6 +46,8 @@ class FeatureSpec:
         statistics: each band's mean, sd and gradient follow the features of the stages. The field
             is not in `repr`, which is the key of stages' features in the cache.
         inner: the last of the stages gives its inner activations too (`residual_block`).
+        renderings: of the tile that the network sees (`renderings`), the features of one after
+            those of the other.
     """
 
     stages: tuple[str, ...]
@@ -55,6 +58,7 @@ class FeatureSpec:
     padding: Padding = "zeros"
     statistics: bool = field(default=False, repr=False)
     inner: bool = False
+    renderings: tuple[Rendering, ...] = GIVEN
 
 
 class Normalise(nn.Module):
@@ -190,8 +194,8 @@ class TileClassifier(nn.Module):
         """Put head and feature standardisation on a backbone.
 
         Raises:
-            ModelError: a stage that is not in the backbone, a padding that it does not take, or
-                inner activations of a stage that has none.
+            ModelError: a stage that is not in the backbone, a padding that it does not take,
+                inner activations of a stage that has none, or renderings that do not differ.
         """
         super().__init__()
         names = list(backbone.stages)
@@ -201,6 +205,7 @@ class TileClassifier(nn.Module):
         self.inner_stage = _inner_stage(backbone, spec)
         self.normalise, self.backbone, self.spec = normalise, backbone, spec
         self.frozen_until = frozen_until
+        check_renderings(spec.renderings, len(normalise.mean))
         self.deep_width = feature_width(backbone, spec)
         width = self.deep_width + (PER_BAND * len(normalise.mean) if spec.statistics else 0)
         self.register_buffer("feature_mean", torch.zeros(width))
@@ -222,15 +227,20 @@ class TileClassifier(nn.Module):
         """The input sizes, None for the tile's own."""
         return self.spec.input_px or (None,)
 
+    @property
+    def inputs(self) -> tuple[tuple[Rendering, int | None], ...]:
+        """Rendering and input size of each pass of a tile through the network."""
+        return tuple((one, px) for one in self.spec.renderings for px in self.sizes)
+
     def frozen_part(self, image: Tensor) -> list[Frozen]:
-        """Run the frozen stages, without gradients, once per input size."""
+        """Run the frozen stages, without gradients, once for each of the `inputs`."""
         with torch.no_grad():
             return self.frozen_of(self.normalise(image))
 
     def frozen_of(self, standard: Tensor) -> list[Frozen]:
         """`frozen_part` of pixels that are standardised already."""
         with torch.no_grad():
-            return [self._frozen_at(standard, px) for px in self.sizes]
+            return [self._frozen_at(rendered(standard, one), px) for one, px in self.inputs]
 
     def _frozen_at(self, standard: Tensor, px: int | None) -> Frozen:
         x = standard if px is None else resize(standard, px)
@@ -270,7 +280,7 @@ class TileClassifier(nn.Module):
     def finish_tapped(
         self, parts: list[Frozen], taps: Sequence[str]
     ) -> tuple[Tensor, list[dict[str, Tensor]]]:
-        """`finish`, and for each input size the outputs [N,C,s,s] of the trained stages `taps`."""
+        """`finish`, and for each of the `inputs` the outputs [N,C,s,s] of the stages `taps`."""
         rest = list(self.backbone.stages)[len(self._frozen_names()) :]
         features, tapped = [], []
         for part in parts:
@@ -305,10 +315,11 @@ class TileClassifier(nn.Module):
         scaled = (features - self.feature_mean) / self.feature_sd
         if not self.spec.unit_length:
             return scaled
+        parts = len(self.spec.renderings)
         if self.spec.statistics:
             deep, rest = scaled[..., : self.deep_width], scaled[..., self.deep_width :]
-            return torch.cat([_unit_length(deep), rest], dim=-1)
-        return _unit_length(scaled)
+            return torch.cat([_unit_length(deep, parts), rest], dim=-1)
+        return _unit_length(scaled, parts)
 
     def classify(self, features: Tensor) -> Tensor:
         """Logits [N,K] of standardised features."""
@@ -329,11 +340,12 @@ class TileClassifier(nn.Module):
         self.feature_sd.copy_(torch.where(sd > 1e-6, sd, torch.ones_like(sd)))
 
 
-def _unit_length(scaled: Tensor) -> Tensor:
-    """Features [..., D] brought to length sqrt(D)."""
-    length = scaled.norm(dim=-1, keepdim=True).clamp_min(1e-6)
-    unit: Tensor = scaled * (float(scaled.shape[-1]) ** 0.5 / length)
-    return unit
+def _unit_length(scaled: Tensor, parts: int) -> Tensor:
+    """Features [..., D] of which each part is brought to length sqrt(D / parts)."""
+    several = scaled.reshape(*scaled.shape[:-1], parts, -1)
+    length = several.norm(dim=-1, keepdim=True).clamp_min(1e-6)
+    unit: Tensor = several * (float(several.shape[-1]) ** 0.5 / length)
+    return unit.flatten(-2)
 
 
 def with_statistics(network: TileClassifier) -> TileClassifier:
@@ -362,7 +374,8 @@ def feature_width(backbone: Backbone, spec: FeatureSpec) -> int:
     channels = sum(backbone.channels[stage] for stage in spec.stages)
     if inside := _inner_stage(backbone, spec):
         channels += inner_channels(backbone.stages[inside])
-    return channels * (2 if spec.pool == "mean_sd" else 1) * max(1, len(spec.input_px))
+    passes = max(1, len(spec.input_px)) * len(spec.renderings)
+    return channels * (2 if spec.pool == "mean_sd" else 1) * passes
 
 
 def _inner_stage(backbone: Backbone, spec: FeatureSpec) -> str | None:

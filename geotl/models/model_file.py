@@ -38,6 +38,7 @@ from geotl.models.contract_checks import (
 )
 from geotl.models.input_domain import Range, range_of, training_resolution_m
 from geotl.models.registry import Backbone, get_backbone
+from geotl.models.renderings import GIVEN
 from geotl.models.tensor_file import (
     CHECKSUM,
     Arrays,
@@ -431,13 +432,14 @@ def describe_file(path: Path) -> str:
 def describe(name: str, header: Mapping[str, Any]) -> str:
     """A contract and notes, as plain values, in a few lines for people."""
     sensor, spec = header["sensor"], header["spec"]
-    stages = " + ".join(spec["stages"])
+    stages, renderings = " + ".join(spec["stages"]), spec.get("renderings", GIVEN)
     if spec.get("inner"):
         stages += ", with the last one's inner activations"
     lines = {
         "model": name,
         "network": f"{header['backbone']} up to {header['cut_after'] or 'its last stage'}, "
         f"pooled after {stages}, {spec['views']} views"
+        + (f", renderings {', '.join(renderings)}" if len(renderings) > 1 else "")
         + (", fused with statistics of the bands" if spec.get("statistics") else ""),
         "bands": ", ".join(header["bands"]),
         "sensor": f"{sensor['title']}: {sensor.get('measures', 'reflectance')} = "

@@ -57,11 +57,10 @@ from geotl.studies.pixel_diagnosis import PixelDiagnosis, diagnose_pixels
 from geotl.studies.pixel_diagnosis_report import write_pixel_diagnosis
 from geotl.training.capacity import Memorised, memorise, noise_tiles
 from geotl.training.features import Tiles, frozen_bytes, raw_features
-from geotl.training.heads import Linear, logistic
+from geotl.training.heads import Linear, head_fit, logistic
 from geotl.training.lr_finder import range_test
 from geotl.training.settings import augmentation_keys
 from geotl.training.strategies import (
-    head_fit,
     predict_rows,
     standardised,
     starting,
@@ -140,7 +139,7 @@ def _head_path(experiment: Experiment, result: FittedDraw) -> HeadPath | None:
         settings |= set(PATHS[kind])
     pixels, truth = features_of_test(experiment, result), samples.labels[draw.split.test]
     weights = training_of(recipe, samples, recipe.seed).head_weights
-    fit = head_fit(kind, len(samples.classes), weights)
+    fit = head_fit(kind, len(samples.classes), weights, chosen.parts)
     path = []
     for setting in sorted(settings, reverse=kind == "discriminant"):
         row = HeadSetting(setting, folds.get(setting))

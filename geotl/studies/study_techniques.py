@@ -205,6 +205,9 @@ def probe_trials(recipe: Recipe, tile_px: int, *, folded: bool) -> list[Trial]:
         Trial("sizes", "probe", "model.input_px", *sizes),
         MADE_TILES,
     ]
+    if model.renderings != ("given",):
+        several, one = model.renderings, ("given",)
+        trials.append(Trial("renderings", "probe", "model.renderings", several, one))
     if has_inner(recipe):
         trials.append(Trial("inner_activations", "probe", "model.inner_activations", True, False))
     if model.weights != "none":
@@ -342,7 +345,7 @@ def setting(key: str, value: object) -> str:
     if key == "augment.kornia" and isinstance(value, tuple):
         return ",".join(name for step in value for name in step)
     if isinstance(value, tuple):
-        return ",".join(f"{one:g}" for one in value)
+        return ",".join(one if isinstance(one, str) else f"{one:g}" for one in value)
     return f"{value:g}" if isinstance(value, (int, float)) else str(value)
 
 

@@ -176,7 +176,7 @@ class FrozenViews:
         """Run the frozen stages over all tiles in each view, in blocks of 64."""
         self.views = tuple(views)
         self.parts = [
-            [_stacked(_frozen_blocks(model, tiles, v), s) for s in range(len(model.sizes))]
+            [_stacked(_frozen_blocks(model, tiles, v), s) for s in range(len(model.inputs))]
             for v in self.views
         ]
 

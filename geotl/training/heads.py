@@ -14,7 +14,7 @@ from geotl.arrays import Float64s, Floats, Int64s
 from geotl.data.tile_array import Pack
 from geotl.evaluation.evaluate import fit_temperature, softmax
 from geotl.training.losses import class_weights
-from geotl.training.settings import ClassWeights
+from geotl.training.settings import ClassWeights, HeadKind
 
 Folds = Sequence[tuple[Int64s, Int64s]]
 PENALTIES = (0.01, 0.1, 1.0, 10.0, 100.0)  # of the head on band statistics
@@ -34,6 +34,9 @@ class Linear:
 
 
 Fit = Callable[[Floats, Int64s, float], Linear]
+Parts = tuple[float, ...]
+"""Weights of equal parts of the features, each with a discriminant of its own."""
+WHOLE: Parts = (1.0,)
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ class Chosen:
         fold_rows: positions of the tiles that were held out, in folds or one by one.
         fold_logits: their held-out logits [n, K] at the chosen setting.
         temperature: fitted on those logits; 1 without folds.
+        parts: weights of the discriminants on parts of the features (`part_heads`).
     """
 
     head: Linear
@@ -55,6 +59,7 @@ class Chosen:
     fold_rows: Int64s
     fold_logits: Floats
     temperature: float
+    parts: Parts = WHOLE
 
 
 def logistic(
@@ -86,7 +91,9 @@ def logistic(
     return Linear(weight, bias)
 
 
-def discriminant(features: Floats, shares: Floats, shrinkage: float) -> Linear:
+def discriminant(
+    features: Floats, shares: Floats, shrinkage: float, parts: Parts = WHOLE
+) -> Linear:
     """Linear discriminant with one covariance for all classes, shrunken to a sphere.
 
     S = (1 - g) W + g tr(W)/D I, with W the covariance of all views about their class mean
@@ -97,13 +104,26 @@ def discriminant(features: Floats, shares: Floats, shrinkage: float) -> Linear:
         shares: how much of each tile belongs to each class, [N, K]; one-hot for a label. A row
             that sums to less than 1 weighs less, so unlabelled tiles can take part.
         shrinkage: g, in (0, 1).
+        parts: weights of equal parts of the features. Each part has a discriminant of its own, as
+            if features of different parts did not vary together, and their logits are added.
     """
-    return discriminant_of([(features, shares)], shrinkage)
+    return discriminant_of([(features, shares)], shrinkage, parts)
 
 
-def discriminant_of(blocks: Sequence[tuple[Floats, Floats]], shrinkage: float) -> Linear:
+def discriminant_of(
+    blocks: Sequence[tuple[Floats, Floats]], shrinkage: float, parts: Parts = WHOLE
+) -> Linear:
     """`discriminant` of several blocks of (features, shares), each with its own number of views."""
-    return Moments.of(blocks).discriminant(shrinkage)
+    several = zip(*(np.split(features, len(parts), axis=2) for features, _ in blocks), strict=True)
+    shares = [one for _, one in blocks]
+    heads = [
+        Moments.of([*zip(part, shares, strict=True)]).discriminant(shrinkage) for part in several
+    ]
+    weighed = [*zip(parts, heads, strict=True)]
+    return Linear(
+        np.concatenate([share * head.weight for share, head in weighed], axis=1),
+        np.sum([share * head.bias for share, head in weighed], axis=0),
+    )
 
 
 @dataclass(frozen=True)
@@ -144,6 +164,20 @@ def _scatter(features: Floats, shares: Floats) -> Floats:
     return np.asarray(scaled.T @ scaled / features.shape[1])
 
 
+def head_fit(
+    kind: HeadKind, num_classes: int, weights: ClassWeights = "none", parts: Parts = WHOLE
+) -> Fit:
+    """The function that fits a head of this kind at one setting.
+
+    The discriminant has equal priors, and so weighs classes alike already; `parts` are its own.
+    """
+    if kind == "logistic":
+        return lambda x, y, penalty: logistic(
+            x, y, penalty, num_classes=num_classes, weights=weights
+        )
+    return lambda x, y, g: discriminant(x, one_hot(y, num_classes), g, parts)
+
+
 def one_hot(labels: Int64s, num_classes: int) -> Floats:
     """Labels [N] as shares [N, K].
 
@@ -165,14 +199,21 @@ def choose(
         middle = tried[len(tried) // 2]
         empty = np.zeros((0, int(labels.max()) + 1))
         return Chosen(fit(features, labels, middle), middle, {}, np.zeros(0, np.int64), empty, 1.0)
-    held_out = np.concatenate([hold for _, hold in folds])
+    held_out, logits = held_out_logits(features, labels, folds, fit, settings)
+    return choose_among(logits, held_out, features, labels, fit)
+
+
+def held_out_logits(
+    features: Floats, labels: Int64s, folds: Folds, fit: Fit, settings: Sequence[float]
+) -> tuple[Int64s, dict[float, Floats]]:
+    """Positions of the tiles held out [n], and their logits [n, K] by heads of each setting."""
     logits = {
         setting: np.concatenate(
             [fit(features[a], labels[a], setting).logits(features[b]) for a, b in folds]
         )
-        for setting in tried
+        for setting in sorted(settings)
     }
-    return choose_among(logits, held_out, features, labels, fit)
+    return np.concatenate([hold for _, hold in folds]), logits
 
 
 def choose_among(

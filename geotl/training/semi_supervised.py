@@ -110,11 +110,15 @@ def with_unlabelled(
     centred = unlabelled.mean(axis=1, keepdims=True)
     if settings.unlabelled == "propagation":
         shares = propagated(features.mean(axis=1), one_hots, centred[:, 0]) * labelled
-        return discriminant_of([(features, one_hots), (centred, shares)], start.setting)
+        return discriminant_of(
+            [(features, one_hots), (centred, shares)], start.setting, start.parts
+        )
     rule = share_rule(settings, start.temperature)
     for _ in range(settings.rounds):
         shares = rule(head, unlabelled) * labelled
-        head = discriminant_of([(features, one_hots), (centred, shares)], start.setting)
+        head = discriminant_of(
+            [(features, one_hots), (centred, shares)], start.setting, start.parts
+        )
     return head
 
 

@@ -25,20 +25,20 @@ from geotl.models.classifier import TileClassifier, view_logits
 from geotl.models.device import Precision, autocast
 from geotl.training.averaging import between
 from geotl.training.heads import (
+    WHOLE,
     Chosen,
-    Fit,
     Folds,
     Linear,
+    Parts,
     choose,
     choose_among,
-    discriminant,
-    logistic,
-    one_hot,
+    head_fit,
 )
 from geotl.training.learner import History, Learner, Tiles, fit
 from geotl.training.leave_one_out import MAX_TILES, leave_one_out
+from geotl.training.part_heads import choose_parts
 from geotl.training.semi_supervised import PoolUse
-from geotl.training.settings import ClassWeights, HeadKind, Training
+from geotl.training.settings import HeadKind, Training
 from geotl.training.tuning import HALFWAY, SHARES, Tuning, choose_share
 
 Strategy = Literal["probe", "finetune", "probe_then_finetune", "full", "scratch"]
@@ -55,7 +55,7 @@ class FitPlan:
         freeze_until: last frozen stage of a fine-tuning; None for the last but one.
         hold_batchnorm: keep batch normalisation on its stored statistics while training.
         training: settings, augmentation, and what they depend on.
-        temperature: of the linear head that a probe is fine-tuned from.
+        temperature, parts: of the linear head that a probe is fine-tuned from.
         one_by_one: no two tiles are alike or belong together, so that a discriminant may be
             calibrated on tiles that are left out one by one, in place of folds.
         share: how much of a fine-tuning from a probe is kept, where that is chosen already (see
@@ -70,6 +70,7 @@ class FitPlan:
     hold_batchnorm: bool
     training: Training
     temperature: float = 1.0
+    parts: Parts = WHOLE
     one_by_one: bool = False
     share: float | None = None
     quiet: bool = False
@@ -173,18 +174,6 @@ class Fitted:
     alone: Fitted | None = None
 
 
-def head_fit(kind: HeadKind, num_classes: int, weights: ClassWeights = "none") -> Fit:
-    """The function that fits a head of this kind at one setting.
-
-    The discriminant has equal priors, and so weighs classes alike already.
-    """
-    if kind == "logistic":
-        return lambda x, y, penalty: logistic(
-            x, y, penalty, num_classes=num_classes, weights=weights
-        )
-    return lambda x, y, g: discriminant(x, one_hot(y, num_classes), g)
-
-
 def fit_strategy(
     base: TileClassifier,
     train: Tiles,
@@ -242,7 +231,12 @@ def with_head_chosen(
 def _with_head(plan: FitPlan, chosen: Chosen | None) -> FitPlan:
     if chosen is None:
         return plan
-    return replace(plan, head_settings=(chosen.setting,), temperature=chosen.temperature)
+    return replace(
+        plan,
+        head_settings=(chosen.setting,),
+        temperature=chosen.temperature,
+        parts=chosen.parts,
+    )
 
 
 def probe_then_finetune(
@@ -354,15 +348,28 @@ def probe(
         torch.from_numpy(raw.reshape(-1, raw.shape[2])).to(device_of(network))
     )
     scaled = standardised(network, raw)
-    fit_head = head_fit(plan.head, network.head.out_features, plan.training.head_weights)
-    if leaves_one_out(plan, folds, len(train.rows)):
-        out = leave_one_out(scaled, train.labels, plan.head_settings, network.head.out_features)
-        chosen = choose_among(out.logits, out.rows, scaled, train.labels, fit_head)
-    else:
-        chosen = choose(scaled, train.labels, folds, fit_head, plan.head_settings)
+    chosen = _head_of(network, scaled, train.labels, folds, plan)
     install(network, chosen.head, chosen.temperature)
     held_out = HeldOut(chosen.fold_rows, chosen.fold_logits) if len(chosen.fold_rows) else None
     return Fitted(network.eval(), chosen, None, scaled, held_out)
+
+
+def _head_of(
+    network: TileClassifier, features: Floats, labels: Int64s, folds: Folds, plan: FitPlan
+) -> Chosen:
+    """The head of standardised features [n, V, D]: one, or one for each rendering."""
+    classes, settings = network.head.out_features, plan.head_settings
+    singly = leaves_one_out(plan, folds, len(labels))
+    parts = len(network.spec.renderings) if plan.head == "discriminant" else 1
+    if folds and parts > 1:
+        out_of = () if singly else folds
+        return choose_parts(features, labels, out_of, settings, parts=parts, classes=classes)
+    shares = plan.parts if len(plan.parts) == parts else (1 / parts,) * parts
+    fit_head = head_fit(plan.head, classes, plan.training.head_weights, shares)
+    if not singly:
+        return choose(features, labels, folds, fit_head, settings)
+    out = leave_one_out(features, labels, settings, classes)
+    return choose_among(out.logits, out.rows, features, labels, fit_head)
 
 
 def leaves_one_out(plan: FitPlan, folds: Folds, tiles: int) -> bool:

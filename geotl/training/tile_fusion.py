@@ -29,6 +29,7 @@ from geotl.training.heads import (
     Linear,
     choose,
     choose_among,
+    head_fit,
     logistic,
 )
 from geotl.training.learner import Tiles
@@ -39,7 +40,6 @@ from geotl.training.strategies import (
     Fitted,
     HeldOut,
     TileFusion,
-    head_fit,
     install,
     leaves_one_out,
 )

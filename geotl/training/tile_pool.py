@@ -90,7 +90,9 @@ def _held_out(
     """Logits [n, K] of the held-out tiles by heads of the other labels alone, and with the pool."""
     known, alone, both = one_hot(labels, len(chosen.head.bias)), [], []
     for fit, outside in folds:
-        start = replace(chosen, head=discriminant(features[fit], known[fit], chosen.setting))
+        start = replace(
+            chosen, head=discriminant(features[fit], known[fit], chosen.setting, chosen.parts)
+        )
         head = self_trained(features[fit], labels[fit], pool, start, settings)
         alone.append(start.head.logits(features[outside]))
         both.append(head.logits(features[outside]))

@@ -20,6 +20,7 @@ from geotl.models.deep_features import DeepFeatures
 from geotl.models.pixel_features import PixelFeatures
 from geotl.models.pixel_model import LinearMember, PixelModel
 from geotl.models.registry import REGISTRY, build_backbone
+from geotl.models.renderings import GIVEN, RENDERINGS, Rendering
 
 SMALLEST = {
     "lenet": "lenet5",
@@ -48,6 +49,7 @@ def made(
     *,
     branches: float = 1.0,
     inner: bool = False,
+    renderings: tuple[Rendering, ...] = GIVEN,
 ) -> Deployed:
     """A random network for so many bands whose logits spread like a trained one's.
 
@@ -60,7 +62,9 @@ def made(
     patch = body.multiple_px
     side = -(-max(body.min_px, 32) // patch) * patch
     sizes = (side, side + max(8, patch))  # one is enlarged, none or one shrunk
-    spec = FeatureSpec(tuple(body.stages)[-2:], pool, sizes, views=views, inner=inner)
+    spec = FeatureSpec(
+        tuple(body.stages)[-2:], pool, sizes, views=views, inner=inner, renderings=renderings
+    )
     normalise = Normalise([3000.0] * bands, [1500.0] * bands, nodata=0.0)
     network = TileClassifier(body, normalise, spec, 4).eval().requires_grad_(False)
     network.set_feature_scale(network.features(torch.from_numpy(tiles(bands, sizes[1]))))
@@ -112,6 +116,11 @@ def test_one_of_each_family(family, form, tmp_path, one_thread):
 @pytest.mark.parametrize("form", ["onnx", "pt2"])
 def test_inner_activations_of_a_residual_block(form, tmp_path, one_thread):
     check("resnet18", 3, 1, form, tmp_path, cut="layer3", pool="root_mean", inner=True)
+
+
+@pytest.mark.parametrize("form", ["onnx", "pt2"])
+def test_renderings(form, tmp_path, one_thread):
+    check("resnet18", 3, 2, form, tmp_path, cut="layer2", pool="root_mean", renderings=RENDERINGS)
 
 
 @pytest.mark.parametrize(

@@ -175,6 +175,10 @@ LIES: list[tuple[str, object]] = [
     ("spec.pool", "max"),
     ("spec.input_px", [-1]),
     ("spec.padding", 1),
+    ("spec.renderings", []),
+    ("spec.renderings", ["given", "given"]),
+    ("spec.renderings", ["given", "sorted"]),
+    ("spec.renderings", ["given", "negative"]),  # whose tensors hold the features of one
     ("spec.statistics", True),  # whose tensors hold no statistics
     ("spec.statistics", "yes"),
     ("spec.stages", "del"),

@@ -12,10 +12,10 @@ from helpers.networks import network
 from geotl.arrays import Floats, Int64s
 from geotl.data.splits import folds
 from geotl.errors import DataError
-from geotl.training.heads import choose, discriminant, one_hot
+from geotl.training.heads import choose, discriminant, head_fit, one_hot
 from geotl.training.semi_supervised import with_unlabelled
 from geotl.training.settings import ProbeSettings
-from geotl.training.strategies import Fitted, head_fit, install
+from geotl.training.strategies import Fitted, install
 from geotl.training.tile_pool import with_pool
 
 pytestmark = pytest.mark.usefixtures("one_thread")
