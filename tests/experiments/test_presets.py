@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from helpers.tiles import write_tile
@@ -131,3 +133,8 @@ def test_small_tiles_are_seen_at_a_size_that_the_network_takes(tmp_path, monkeyp
     kept = load(tmp_path / "run" / "recipe.yaml").model
     assert (kept.input_px, kept.inner_activations) == ((32, 64), True)
     assert kept.renderings == ("given", "reversed", "shifted", "negative")
+    weights = json.loads((tmp_path / "run" / "metrics.json").read_text())["head"]["renderings"]
+    assert sum(weights.values()) == pytest.approx(1)
+    shown = ", ".join(f"{name} {weights[name]:.2f}" for name in kept.renderings)
+    assert f"renderings: {shown}" in lines
+    assert shown in (tmp_path / "run" / "report.html").read_text()
