@@ -58,7 +58,7 @@ UNLABELLED = {
 }
 SIZES = {
     "eurosat_rgb": ("64", "64,128", "64,128,192"),
-    "ucmerced": ("128", "64,128", "64,128,192"),
+    "ucmerced": ("128", "96,192", "64,128,192"),
     "sample": ("40", "40,80", "40,80,120"),
 }
 CASES = [("eurosat_rgb", 10), ("ucmerced", 4), ("sample", 10), ("eurosat_rgb", 40)]

@@ -48,11 +48,11 @@ PRESET_STRATEGIES = ("auto", "probe_then_finetune")
 FROM_RANDOM: Mapping[str, Any] = {"strategy": "scratch", **_FUSED}  # many labels, no weights
 _INNER: Mapping[str, Any] = {"model.inner_activations": True}  # of a probe, where there are any
 _RENDERED: Mapping[str, Any] = {"model.renderings": ("given", "reversed", "shifted", "negative")}
-COLOURS = 3  # bands from which on all renderings differ
+COLOURS = 3  # bands of tiles that are rendered; with ten bands it lost accuracy
 LEAST_PX = 8  # that model.input_px may be
 MOST_PX = 64  # that the smallest input size is; larger tiles are shrunk to it
 TIMES = (1, 2, 3)  # input sizes, in multiples of the smallest
-MOST_TIMES = 2  # the tile's own side that an input size is
+MOST_TIMES = 2  # the tile's own side that an input size of a rendered tile is
 
 
 def regime(labels_per_class: float) -> Regime:
@@ -70,22 +70,25 @@ def _any_side(side: int) -> int:
     return side
 
 
-def input_sizes(tile_px: int, fitting: Fitting = _any_side) -> tuple[int, ...]:
+def input_sizes(
+    tile_px: int, fitting: Fitting = _any_side, *, rendered: bool = False
+) -> tuple[int, ...]:
     """The input sizes of a network for tiles of a side, in pixels, each once.
-
-    One, two and three times the smallest, none above twice the tile's own side.
 
     Args:
         tile_px: side of the tiles.
         fitting: the smallest side from the one given on that the network takes.
+        rendered: in several renderings; then none above twice the tile's own side.
 
     >>> input_sizes(40), input_sizes(256), input_sizes(8, lambda side: max(side, 16))
-    ((40, 80), (64, 128, 192), (16, 32))
+    ((40, 80, 120), (64, 128, 192), (16, 32, 48))
+    >>> input_sizes(40, rendered=True), input_sizes(256, rendered=True)
+    ((40, 80), (64, 128, 192))
     >>> input_sizes(256, lambda side: max(side, 224))
     (224,)
     """
     side = MOST_PX if tile_px > MOST_PX else fitting(max(LEAST_PX, tile_px))
-    most = MOST_TIMES * max(side, tile_px)
+    most = MOST_TIMES * max(side, tile_px) if rendered else TIMES[-1] * side
     return tuple(dict.fromkeys(fitting(times * side) for times in TIMES if times * side <= most))
 
 
@@ -136,18 +139,19 @@ def settled(
         return recipe, ""
     kind = regime(labels_per_class)
     blank = kind == "many" and recipe.model.weights == "none"
-    preset = {**FROM_RANDOM} if blank else _probe_of(kind, inner=inner, bands=bands)
-    sizes = one_size(tile_px, fitting) if blank else input_sizes(tile_px, fitting)
+    rendered = bands == COLOURS
+    preset = {**FROM_RANDOM} if blank else _probe_of(kind, inner=inner, rendered=rendered)
+    several = input_sizes(tile_px, fitting, rendered=rendered)
+    sizes = one_size(tile_px, fitting) if blank else several
     if sizes:
         preset["model.input_px"] = sizes
     filled, taken = _filled(recipe, preset, f"strategy auto ({kind} labels)")
     return filled, f"strategy auto, {kind} labels ({labels_per_class:g} per class): {taken}"
 
 
-def _probe_of(kind: Regime, *, inner: bool, bands: int) -> dict[str, Any]:
+def _probe_of(kind: Regime, *, inner: bool, rendered: bool) -> dict[str, Any]:
     """The preset of a probe, for what its network and tiles have."""
-    rendered = _RENDERED if bands >= COLOURS else {}
-    return {**PRESETS[kind], **(_INNER if inner else {}), **rendered}
+    return {**PRESETS[kind], **(_INNER if inner else {}), **(_RENDERED if rendered else {})}
 
 
 def without_tuning(recipe: Recipe) -> Recipe:

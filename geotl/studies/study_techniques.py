@@ -195,7 +195,8 @@ def probe_trials(recipe: Recipe, tile_px: int, *, folded: bool) -> list[Trial]:
         key, values = "probe.shrinkages", [0.01, 0.1, 0.4, 0.8]
     why = "one strength; off: folds inside the labels choose"
     trials = [Trial("weight_decay", "probe", key, (value,), note=why) for value in values]
-    sizes = input_sizes(tile_px, fit), one_size(tile_px, fit)
+    rendered = len(model.renderings) > 1
+    sizes = input_sizes(tile_px, fit, rendered=rendered), one_size(tile_px, fit)
     trials += [
         Trial("head", "probe", "probe.head", "discriminant", "logistic"),
         Trial("views", "explicit", "probe.views", 8, 1),
@@ -205,7 +206,7 @@ def probe_trials(recipe: Recipe, tile_px: int, *, folded: bool) -> list[Trial]:
         Trial("sizes", "probe", "model.input_px", *sizes),
         MADE_TILES,
     ]
-    if model.renderings != ("given",):
+    if rendered:
         several, one = model.renderings, ("given",)
         trials.append(Trial("renderings", "probe", "model.renderings", several, one))
     if has_inner(recipe):

@@ -112,8 +112,8 @@ def test_sizes_of_a_network_that_cuts_patches_are_whole_patches(tmp_path):
     """Red before: 64 and 128 px, neither a multiple of 14."""
     told = recipe(tmp_path, "model: {backbone: 'timm:vit_small_patch14_dinov2', weights: w.pth}")
     found, line = settled(told, 10, 64, fitting_px(told))
-    assert found.model.input_px == (70, 140)
-    assert "model.input_px=70,140," in f"{line},"
+    assert found.model.input_px == (70, 140, 210)
+    assert "model.input_px=70,140,210" in line
 
 
 @pytest.mark.usefixtures("unrendered")
