@@ -154,7 +154,7 @@ def opening_lines(experiment: Experiment, fit: FittedDraw) -> list[str]:
     split = [f"split {split_words(recipe, fit.draw)}"] if recipe.split.method in SPATIAL else []
     split += tested_lines(recipe, experiment.samples, fit.draw)
     seen = renderings_line(fit.fitted)
-    notes = [caching_note(recipe), f"renderings: {seen}" if seen else ""]
+    notes = [caching_note(recipe), f"weights of renderings: {seen}" if seen else ""]
     notes += [fusion_line(recipe, fit.fitted), pool_line(fit.fitted)]
     return [*split, fit.weights.summary(), *filter(None, notes)]
 
@@ -335,7 +335,7 @@ def run_facts(
         msg("Strategy"): recipe.strategy,
         **chips_facts(samples),
         **({msg("Split"): words} if spatial else {msg("Tiles"): sizes}),
-        **({msg("Renderings"): seen} if seen else {}),
+        **({msg("Weights of renderings"): seen} if seen else {}),
         **({msg("Band statistics"): fusion} if fusion else {}),
         **({msg("Unlabelled tiles"): str(kept.fitted.pool)} if kept.fitted.pool else {}),
         msg("Bands"): ", ".join(samples.pack.bands),

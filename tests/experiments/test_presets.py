@@ -136,5 +136,5 @@ def test_small_tiles_are_seen_at_a_size_that_the_network_takes(tmp_path, monkeyp
     weights = json.loads((tmp_path / "run" / "metrics.json").read_text())["head"]["renderings"]
     assert sum(weights.values()) == pytest.approx(1)
     shown = ", ".join(f"{name} {weights[name]:.2f}" for name in kept.renderings)
-    assert f"renderings: {shown}" in lines
+    assert f"weights of renderings: {shown}" in lines
     assert shown in (tmp_path / "run" / "report.html").read_text()
