@@ -52,7 +52,7 @@ COLOURS = 3  # bands of tiles that are rendered; with ten bands it lost accuracy
 LEAST_PX = 8  # that model.input_px may be
 MOST_PX = 64  # that the smallest input size is; larger tiles are shrunk to it
 TIMES = (1, 2, 3)  # input sizes, in multiples of the smallest
-MOST_TIMES = 2  # the tile's own side that an input size of a rendered tile is
+RENDERED_TIMES = TIMES[:2]  # of tiles that are rendered: the third size gained nothing there
 
 
 def regime(labels_per_class: float) -> Regime:
@@ -78,18 +78,18 @@ def input_sizes(
     Args:
         tile_px: side of the tiles.
         fitting: the smallest side from the one given on that the network takes.
-        rendered: in several renderings; then none above twice the tile's own side.
+        rendered: in several renderings, and so at two sizes.
 
     >>> input_sizes(40), input_sizes(256), input_sizes(8, lambda side: max(side, 16))
     ((40, 80, 120), (64, 128, 192), (16, 32, 48))
-    >>> input_sizes(40, rendered=True), input_sizes(256, rendered=True)
-    ((40, 80), (64, 128, 192))
+    >>> input_sizes(40, rendered=True)
+    (40, 80)
     >>> input_sizes(256, lambda side: max(side, 224))
     (224,)
     """
     side = MOST_PX if tile_px > MOST_PX else fitting(max(LEAST_PX, tile_px))
-    most = MOST_TIMES * max(side, tile_px) if rendered else TIMES[-1] * side
-    return tuple(dict.fromkeys(fitting(times * side) for times in TIMES if times * side <= most))
+    several = RENDERED_TIMES if rendered else TIMES
+    return tuple(dict.fromkeys(fitting(times * side) for times in several))
 
 
 def one_size(tile_px: int, fitting: Fitting) -> tuple[int, ...]:
@@ -139,7 +139,7 @@ def settled(
         return recipe, ""
     kind = regime(labels_per_class)
     blank = kind == "many" and recipe.model.weights == "none"
-    rendered = bands == COLOURS
+    rendered = bands == COLOURS and tile_px <= MOST_PX
     preset = {**FROM_RANDOM} if blank else _probe_of(kind, inner=inner, rendered=rendered)
     several = input_sizes(tile_px, fitting, rendered=rendered)
     sizes = one_size(tile_px, fitting) if blank else several

@@ -80,12 +80,15 @@ def test_a_recipe_may_name_every_rendering_and_gives_one_if_it_is_silent():
     assert ModelSection().renderings == GIVEN
 
 
-@pytest.mark.parametrize(("bands", "taken"), [(1, GIVEN), (2, GIVEN), (3, RENDERINGS), (13, GIVEN)])
-def test_auto_takes_them_for_three_bands(bands, taken):
-    found, line = settled(Recipe(), 10, 64, bands=bands)
+@pytest.mark.parametrize(
+    ("bands", "px", "taken"),
+    [(1, 64, GIVEN), (2, 64, GIVEN), (3, 64, RENDERINGS), (13, 64, GIVEN), (3, 65, GIVEN)],
+)
+def test_auto_takes_them_for_small_tiles_of_three_bands(bands, px, taken):
+    found, line = settled(Recipe(), 10, px, bands=bands)
     assert found.model.renderings == taken
     shown = "model.renderings=given,reversed,shifted,negative"
     assert (shown in line) is (taken == RENDERINGS)
     assert found.model.input_px == ((64, 128) if taken == RENDERINGS else (64, 128, 192))
     stated = Recipe(model={"renderings": ["given"]})
-    assert settled(stated, 10, 64, bands=bands)[0].model.renderings == GIVEN
+    assert settled(stated, 10, px, bands=bands)[0].model.renderings == GIVEN
