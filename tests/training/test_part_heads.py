@@ -90,3 +90,11 @@ def test_a_class_without_a_tile_keeps_its_place():
         )
         assert chosen.head.weight.shape == (CLASSES, 2 * WIDTH)
         assert chosen.fold_logits.shape[1] == CLASSES
+
+
+def test_a_part_that_is_there_twice_does_not_count_twice():
+    features, labels = drawn(100, (4.0, 4.0))
+    first, second = np.split(features, 2, axis=2)
+    several = np.concatenate([first, first, second], axis=2)
+    weights = choose_parts(several, labels, (), SHRINKAGES, parts=3, classes=CLASSES).parts
+    assert weights[2] > 1.15 * max(weights[:2])
