@@ -153,8 +153,8 @@ def opening_lines(experiment: Experiment, fit: FittedDraw) -> list[str]:
     recipe = experiment.recipe
     split = [f"split {split_words(recipe, fit.draw)}"] if recipe.split.method in SPATIAL else []
     split += tested_lines(recipe, experiment.samples, fit.draw)
-    seen = renderings_line(fit.fitted)
-    notes = [caching_note(recipe), f"weights of renderings: {seen}" if seen else ""]
+    weights = renderings_line(fit.fitted)
+    notes = [caching_note(recipe), f"weights of renderings: {weights}" if weights else ""]
     notes += [fusion_line(recipe, fit.fitted), pool_line(fit.fitted)]
     return [*split, fit.weights.summary(), *filter(None, notes)]
 
@@ -321,7 +321,7 @@ def run_facts(
     """What a reader wants to know of a run."""
     recipe, samples, draw = experiment.recipe, experiment.samples, first.draw
     split, fusion = draw.split, fusion_line(recipe, first.fitted)
-    seen = renderings_line(kept.fitted)
+    weights = renderings_line(kept.fitted)
     sizes = msg(
         "{train} training tiles, {test} test tiles, {excluded} excluded",
         train=len(split.train),
@@ -335,7 +335,7 @@ def run_facts(
         msg("Strategy"): recipe.strategy,
         **chips_facts(samples),
         **({msg("Split"): words} if spatial else {msg("Tiles"): sizes}),
-        **({msg("Weights of renderings"): seen} if seen else {}),
+        **({msg("Weights of renderings"): weights} if weights else {}),
         **({msg("Band statistics"): fusion} if fusion else {}),
         **({msg("Unlabelled tiles"): str(kept.fitted.pool)} if kept.fitted.pool else {}),
         msg("Bands"): ", ".join(samples.pack.bands),

@@ -52,12 +52,12 @@ def check_renderings(renderings: Sequence[Rendering], bands: int) -> None:
 
     >>> check_renderings(("given", "shifted"), 1)
     Traceback (most recent call last):
-    geotl.errors.ModelError: model.renderings: given given, shifted for bands: 1; allowed: \
-some of given, negative, each once
+    geotl.errors.ModelError: model.renderings: given "given, shifted" for bands: 1; \
+allowed: some of given, negative, each once
     """
     if not renderings or len({_key(one, bands) for one in renderings}) < len(renderings):
         raise ModelError(
-            f"model.renderings: given {', '.join(renderings) or 'none'} for bands: {bands}; "
+            f'model.renderings: given "{", ".join(renderings)}" for bands: {bands}; '
             f"allowed: some of {', '.join(distinct(bands))}, each once"
         )
 

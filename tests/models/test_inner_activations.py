@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -13,7 +12,6 @@ from geotl.errors import ModelError
 from geotl.experiments.build import has_inner
 from geotl.experiments.presets import settled
 from geotl.experiments.schema import Recipe
-from geotl.inference.sliding_window import Sweep, features_at
 from geotl.models.backbone_names import NAMES
 from geotl.models.classifier import FeatureSpec, Normalise, TileClassifier, pool_stage
 from geotl.models.registry import build_backbone, get_backbone
@@ -68,25 +66,6 @@ def test_features_hold_those_without_and_the_pooled_inner_activations():
     torch.testing.assert_close(new[:, :64], old[:, :64])
     torch.testing.assert_close(new[:, 192:320], old[:, 64:192])
     torch.testing.assert_close(new[:, 64:192], pool_stage(inner, "root_mean"))
-
-
-def test_frozen_and_trained_stages_give_the_same_features():
-    made = network(INNER)
-    standard = made.normalise(tiles())
-    trained = made.described(standard)
-    made.frozen_until = "layer2"
-    torch.testing.assert_close(made.described(standard), trained)
-    assert trained.requires_grad
-
-
-def test_dense_features_of_one_window_are_those_of_its_tile():
-    made, image = network(INNER), tiles(64)[0]
-    at = np.array([0])
-    dense, exact = (
-        features_at(Sweep(made, 64, 2, mode, None, "float32", 4), image, at, at, 16)
-        for mode in ("dense", "exact")
-    )
-    torch.testing.assert_close(torch.as_tensor(dense), torch.as_tensor(exact), atol=1e-4, rtol=1e-4)
 
 
 def test_stage_without_a_residual_block_is_one_clear_error():

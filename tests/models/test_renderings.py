@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import get_args
 
-import numpy as np
 import pytest
 import torch
 
 from geotl.errors import ModelError
 from geotl.experiments.presets import settled
 from geotl.experiments.schema import ModelSection, Recipe
-from geotl.inference.sliding_window import Sweep, features_at
 from geotl.models.classifier import FeatureSpec, Normalise, TileClassifier
 from geotl.models.registry import build_backbone
 from geotl.models.renderings import GIVEN, RENDERINGS, distinct
@@ -45,25 +43,6 @@ def test_each_rendering_has_features_of_one_length():
     features = network(SEVERAL).features(tiles())
     lengths = torch.stack(features.chunk(4, dim=1)).norm(dim=2)
     torch.testing.assert_close(lengths, torch.full_like(lengths, features.shape[1] / 4) ** 0.5)
-
-
-def test_frozen_and_trained_stages_give_the_same_features():
-    made = network(SEVERAL)
-    standard = made.normalise(tiles())
-    trained = made.described(standard)
-    made.frozen_until = "layer2"
-    torch.testing.assert_close(made.described(standard), trained)
-    assert trained.requires_grad
-
-
-def test_dense_features_of_one_window_are_those_of_its_tile():
-    made, image = network(SEVERAL), tiles(64)[0]
-    at = np.array([0])
-    dense, exact = (
-        features_at(Sweep(made, 64, 2, mode, None, "float32", 4), image, at, at, 16)
-        for mode in ("dense", "exact")
-    )
-    torch.testing.assert_close(torch.as_tensor(dense), torch.as_tensor(exact), atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("some", [(), ("given", "given"), ("reversed", "shifted")])
