@@ -36,6 +36,7 @@ from geotl.experiments.named import recipe_sensor
 from geotl.experiments.recipe import load
 from geotl.experiments.samples import read_samples
 from geotl.training.heads import Chosen, choose, head_fit
+from geotl.training.part_heads import choose_parts
 
 HERE = Path(__file__).resolve().parent.parent
 WEIGHTS = "weights/resnet18-imagenet1k_v1-conv1_to_layer3.pth"
@@ -81,12 +82,18 @@ def answers(experiment: Experiment) -> Iterator[dict[str, Answer]]:
 
 
 def by_folds(experiment: Experiment, made: FittedDraw) -> Chosen:
-    """The head as earlier versions chose and calibrated it."""
-    recipe, samples = experiment.recipe, experiment.samples
-    fit = head_fit(recipe.probe.head, len(samples.classes))
-    labels = samples.labels[made.draw.split.train]
-    assert made.fitted.features is not None
-    return choose(made.fitted.features, labels, made.draw.folds, fit, recipe.probe.head_settings)
+    """The head as earlier versions chose and calibrated it: on folds, not tile by tile."""
+    probe, samples = experiment.recipe.probe, experiment.samples
+    labels, classes = samples.labels[made.draw.split.train], len(samples.classes)
+    features, chosen, folds = made.fitted.features, made.fitted.chosen, made.draw.folds
+    assert features is not None
+    assert chosen is not None
+    parts = len(chosen.parts)
+    if parts > 1:
+        return choose_parts(
+            features, labels, folds, probe.head_settings, parts=parts, classes=classes
+        )
+    return choose(features, labels, folds, head_fit(probe.head, classes), probe.head_settings)
 
 
 def by_chance(chances: Float64s, random: np.random.Generator) -> float:

@@ -35,8 +35,9 @@ from geotl.experiments.pixel_samples import PixelReader, scene_features
 from geotl.experiments.pixel_windows import PixelPlaces
 from geotl.experiments.recipe import load, resolve_sample
 from geotl.experiments.samples import stacked_scenes
+from geotl.models.classifier import TileClassifier
 from geotl.training.features import raw_features
-from geotl.training.heads import discriminant, one_hot
+from geotl.training.heads import WHOLE, Linear, Parts, discriminant, one_hot
 
 BUDGETS = (10, 20, 50, 100)
 SHRINKAGE, BLOCK_PX = 0.3, 100
@@ -50,12 +51,19 @@ class Pool(NamedTuple):
         features: that the classifier takes [N,V,D].
         labels: their classes [N].
         unit: what lies on one side of a split [N].
+        parts: weights of the features' equal parts, a discriminant for each.
     """
 
     space: Float64s
     features: Floats
     labels: Int64s
     unit: Int64s
+    parts: Parts = WHOLE
+
+    def head(self, rows: Int64s) -> Linear:
+        """The discriminant of some labels."""
+        shares = one_hot(self.labels[rows], int(self.labels.max()) + 1)
+        return discriminant(self.features[rows], shares, SHRINKAGE, self.parts)
 
 
 def of_tiles(name: str, args: argparse.Namespace, into: Path) -> Pool:
@@ -65,7 +73,14 @@ def of_tiles(name: str, args: argparse.Namespace, into: Path) -> Pool:
     rows = np.arange(len(experiment.samples), dtype=np.int64)
     raw = raw_features(network, experiment.samples.pack, rows)
     scaled = (raw - raw.mean(axis=(0, 1))) / np.maximum(raw.std(axis=(0, 1)), 1e-9)
-    return Pool(unit_space({"deep": raw.mean(axis=1)}), scaled, experiment.samples.labels, rows)
+    space, labels = unit_space({"deep": raw.mean(axis=1)}), experiment.samples.labels
+    return Pool(space, scaled, labels, rows, equal_parts(network))
+
+
+def equal_parts(network: TileClassifier) -> Parts:
+    """A discriminant for each rendering of a tile, all with one weight."""
+    several = len(network.spec.renderings)
+    return (1 / several,) * several
 
 
 def of_pixels(args: argparse.Namespace) -> Pool:
@@ -105,8 +120,7 @@ def proposed(space: Float64s, count: int, seed: int) -> Int64s:
 def accuracy(pool: Pool, labelled: Int64s, test: Int64s) -> float:
     """Accuracy of the discriminant of some labels."""
     classes = int(pool.labels.max()) + 1
-    shares = one_hot(pool.labels[labelled], classes)
-    logits = discriminant(pool.features[labelled], shares, SHRINKAGE).logits(pool.features[test])
+    logits = pool.head(labelled).logits(pool.features[test])
     logits[:, np.setdiff1d(np.arange(classes), pool.labels[labelled])] = -np.inf
     return float((logits.argmax(axis=1) == pool.labels[test]).mean())
 

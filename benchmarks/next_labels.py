@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 from calibration import HERE, WEIGHTS
-from first_labels import SHRINKAGE, Pool, accuracy, of_pixels
+from first_labels import Pool, accuracy, equal_parts, of_pixels
 
 from geotl.arrays import Float64s, Int64s
 from geotl.console import silent
@@ -33,7 +33,6 @@ from geotl.experiments.compare import fit_draw
 from geotl.experiments.recipe import load
 from geotl.inference.candidates import choose, normalised_entropy
 from geotl.training.features import raw_features
-from geotl.training.heads import discriminant, one_hot
 
 STARTS, MORE = (20, 50, 100, 200), 20
 
@@ -48,7 +47,8 @@ def of_tiles(data: Path, into: Path) -> Pool:
     rows = np.arange(len(experiment.samples), dtype=np.int64)
     raw = raw_features(network, experiment.samples.pack, rows)
     scaled = (raw - raw.mean(axis=(0, 1))) / np.maximum(raw.std(axis=(0, 1)), 1e-9)
-    return Pool(unit_space({"deep": raw.mean(axis=1)}), scaled, experiment.samples.labels, rows)
+    space, labels = unit_space({"deep": raw.mean(axis=1)}), experiment.samples.labels
+    return Pool(space, scaled, labels, rows, equal_parts(network))
 
 
 Way = Callable[[Pool, Int64s, Int64s, int], Int64s]
@@ -69,8 +69,7 @@ def as_typical(pool: Pool, own: Int64s, known: Int64s, seed: int) -> Int64s:
 def as_uncertain(pool: Pool, own: Int64s, known: Int64s, seed: int) -> Int64s:
     """Uncertain and unlike what is labelled."""
     free = np.setdiff1d(own, known)
-    shares = one_hot(pool.labels[known], int(pool.labels.max()) + 1)
-    logits = discriminant(pool.features[known], shares, SHRINKAGE).logits(pool.features[free])
+    logits = pool.head(known).logits(pool.features[free])
     entropy = normalised_entropy(softmax(logits, 8.0))
     uncertain = np.argsort(-entropy, kind="stable")[: 10 * MORE]  # the pool of geotl suggest
     space = pool.space[free[uncertain]]

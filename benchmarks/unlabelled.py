@@ -166,7 +166,7 @@ def rounds_of(shares: Callable[[Floats, float], Floats]) -> Way:
         for _ in range(ROUNDS):
             given = shares(head.logits(centred), chosen.temperature)
             blocks = [(fitted.features, known), (centred, given)]
-            head = discriminant_of(blocks, chosen.setting)
+            head = discriminant_of(blocks, chosen.setting, chosen.parts)
         return head
 
     return fit
