@@ -88,7 +88,7 @@ def _spread(features: Floats, labels: Int64s, classes: int) -> _Spread:
     means = sums / np.maximum(counts, 1)[:, None]
     about = (by_tile - means[labels][:, None]).reshape(len(flat), -1)
     scatter, axes = np.linalg.eigh(about.T @ about / views)
-    turned = by_tile @ axes
+    turned = (flat @ axes).reshape(by_tile.shape)  # one product: numpy's of a stack is slow
     parts = (turned, turned.mean(axis=1), means @ axes, counts)
     return _Spread(*parts, np.maximum(scatter, 0.0), width)
 
