@@ -29,13 +29,13 @@ from geotl.data.pixel_labels import lattice_step, pixel_lattice
 from geotl.data.typical_places import typical, unit_space
 from geotl.evaluation.metrics import mean_interval
 from geotl.experiments.compare import fit_draw
+from geotl.experiments.experiment import Experiment
 from geotl.experiments.named import recipe_sensor
 from geotl.experiments.pixel_networks import deep_networks
 from geotl.experiments.pixel_samples import PixelReader, scene_features
 from geotl.experiments.pixel_windows import PixelPlaces
 from geotl.experiments.recipe import load, resolve_sample
 from geotl.experiments.samples import stacked_scenes
-from geotl.models.classifier import TileClassifier
 from geotl.training.features import raw_features
 from geotl.training.heads import WHOLE, Linear, Parts, discriminant, one_hot
 
@@ -66,21 +66,15 @@ class Pool(NamedTuple):
         return discriminant(self.features[rows], shares, SHRINKAGE, self.parts)
 
 
-def of_tiles(name: str, args: argparse.Namespace, into: Path) -> Pool:
-    """The tiles of a shipped recipe's data, by its features."""
-    experiment = opened(name, "both", 10, args, into)
+def of_tiles(experiment: Experiment) -> Pool:
+    """An experiment's tiles, by the features of its network; each rendering weighs the same."""
     network = fit_draw(experiment, experiment.draw(0)).fitted.network
     rows = np.arange(len(experiment.samples), dtype=np.int64)
     raw = raw_features(network, experiment.samples.pack, rows)
     scaled = (raw - raw.mean(axis=(0, 1))) / np.maximum(raw.std(axis=(0, 1)), 1e-9)
     space, labels = unit_space({"deep": raw.mean(axis=1)}), experiment.samples.labels
-    return Pool(space, scaled, labels, rows, equal_parts(network))
-
-
-def equal_parts(network: TileClassifier) -> Parts:
-    """A discriminant for each rendering of a tile, all with one weight."""
-    several = len(network.spec.renderings)
-    return (1 / several,) * several
+    parts = len(network.spec.renderings)
+    return Pool(space, scaled, labels, rows, (1 / parts,) * parts)
 
 
 def of_pixels(args: argparse.Namespace) -> Pool:
@@ -160,8 +154,10 @@ def main() -> None:
         for name in ("eurosat_rgb", "ucmerced", "sample_pixels"):
             if args.only not in name:
                 continue
-            pixels = name == "sample_pixels"
-            pool = of_pixels(args) if pixels else of_tiles(name, args, Path(scratch))
+            if name == "sample_pixels":
+                pool = of_pixels(args)
+            else:
+                pool = of_tiles(opened(name, "both", 10, args, Path(scratch)))
             for budget in BUDGETS:
                 print(f"{f'{name}, {budget}':28} {line(pool, budget, args.seeds)}", flush=True)
 
